@@ -1,0 +1,105 @@
+package task
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+)
+
+// What can go wrong with a task, for errors.Is. Everything wrapped around them
+// says what was tried.
+var (
+	ErrInvalid     = errors.New("invalid")
+	ErrNotFound    = errors.New("task not found")
+	ErrExists      = errors.New("task exists with another content")
+	ErrKeyReused   = errors.New("idempotency key was used with another request")
+	ErrStale       = errors.New("stale: the task moved on")        // a guard did not hold
+	ErrTerminal    = errors.New("task has ended")                  // and so cannot be cancelled
+	ErrNotTerminal = errors.New("task has not ended")              // and so cannot be retried or deleted
+	ErrQueueFull   = errors.New("queue is full")                   // the namespace's bound is reached
+	ErrUnavailable = errors.New("the store cannot take writes")    // disk full, or no answer; nothing was kept
+	ErrUnknown     = errors.New("the fate of a write is unknown")  // read back before answering
+	ErrClosed      = errors.New("the node is shutting down")       // take nothing new
+	ErrCursorAhead = errors.New("cursor is ahead of the task log") // no such event has been
+	ErrLogFull     = errors.New("the task's event log is full")    // further output is not kept
+	ErrNoHandler   = errors.New("no handler for this kind")
+)
+
+// Violation is one thing wrong with a submitted task.
+type Violation struct {
+	Field   string // path of the field, such as "resources.cpu"
+	Message string // for a person
+}
+
+// InvalidError lists everything wrong with an input. It is [ErrInvalid].
+type InvalidError []Violation
+
+func (e InvalidError) Error() string {
+	parts := make([]string, len(e))
+	for i, v := range e {
+		parts[i] = v.Field + ": " + v.Message
+	}
+	return "invalid task: " + strings.Join(parts, "; ")
+}
+
+// Is makes every InvalidError an [ErrInvalid].
+func (e InvalidError) Is(target error) bool { return target == ErrInvalid }
+
+// Codes of failures the runtime itself gives. Handlers may use their own.
+const (
+	CodeError           = "error"             // a handler returned a plain error
+	CodePanic           = "panic"             // a handler panicked
+	CodeTimeout         = "timeout"           // the attempt's timeout passed
+	CodeDeadline        = "deadline_exceeded" // the task's deadline passed
+	CodeNodeLost        = "node_lost"         // the node died under the attempt
+	CodeWorkerCrashed   = "worker_crashed"    // the worker died under the attempt
+	CodeResultTooLarge  = "result_too_large"
+	CodeInvalidPayload  = "invalid_payload"
+	CodeCancelled       = "cancelled"
+	maxFailureMessage   = 4 << 10
+	maxRememberedErrors = 20
+)
+
+// Failure is why an attempt, or a whole task, failed.
+type Failure struct {
+	Code      string          `json:"code"`
+	Message   string          `json:"message"`
+	Retryable bool            `json:"retryable"`
+	Details   json.RawMessage `json:"details,omitempty"` // any JSON, or nil
+}
+
+func (f *Failure) Error() string { return f.Code + ": " + f.Message }
+
+// bounded cuts what a handler said to what a row should keep.
+func (f Failure) bounded(detailsLimit int) Failure {
+	if f.Code == "" {
+		f.Code = CodeError
+	}
+	f.Code = clip(f.Code, 100)
+	f.Message = clip(f.Message, maxFailureMessage)
+	if len(f.Details) > detailsLimit || !json.Valid(f.Details) {
+		f.Details = nil
+	}
+	return f
+}
+
+// clip keeps at most n bytes of s, whole characters, valid UTF-8.
+func clip(s string, n int) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && s[n]&0xC0 == 0x80 {
+		n--
+	}
+	return s[:n]
+}
+
+// AttemptError is one failed attempt as the task remembers it.
+type AttemptError struct {
+	Attempt int    `json:"attempt"`
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	At      Time   `json:"at"`
+	Node    string `json:"node"`
+}

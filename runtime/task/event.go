@@ -1,0 +1,123 @@
+package task
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Time is a [time.Time] that is written the way everybody outside reads it:
+// RFC 3339 in UTC with microseconds.
+type Time time.Time
+
+const timeLayout = "2006-01-02T15:04:05.000000Z"
+
+// MarshalJSON implements [json.Marshaler].
+func (t Time) MarshalJSON() ([]byte, error) {
+	return time.Time(t).UTC().AppendFormat(nil, `"`+timeLayout+`"`), nil
+}
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (t *Time) UnmarshalJSON(b []byte) error { return (*time.Time)(t).UnmarshalJSON(b) }
+
+// EventType says what an event tells.
+type EventType string
+
+// The four types of events. State events are durable before anyone sees them;
+// the others are seen first and stored a moment later.
+const (
+	EventState    EventType = "state"
+	EventProgress EventType = "progress"
+	EventLog      EventType = "log"
+	EventOutput   EventType = "output"
+)
+
+// Event is one entry of a task's log.
+type Event struct {
+	Task   ID
+	Cursor Cursor
+	Type   EventType
+	At     time.Time
+	Data   json.RawMessage // an object, its fields as the contract's section 3 has them
+}
+
+// AppendJSON appends the event as the wire has it:
+// {"task","cursor","type","at","data"}.
+func (e Event) AppendJSON(b []byte) []byte {
+	b = append(b, `{"task":"`...)
+	b = append(b, e.Task.String()...)
+	b = append(b, `","cursor":"`...)
+	b = append(b, e.Cursor.String()...)
+	b = append(b, `","type":"`...)
+	b = append(b, e.Type...)
+	b = append(b, `","at":"`...)
+	b = e.At.UTC().AppendFormat(b, timeLayout)
+	b = append(b, `","data":`...)
+	if len(e.Data) == 0 {
+		b = append(b, "{}"...)
+	}
+	b = append(b, e.Data...)
+	return append(b, '}')
+}
+
+// StateData is the data of a state event.
+type StateData struct {
+	State   State           `json:"state"`
+	Attempt int             `json:"attempt"`
+	Reason  string          `json:"reason,omitempty"`
+	Node    string          `json:"node,omitempty"`
+	Worker  string          `json:"worker,omitempty"`
+	RunAt   *Time           `json:"run_at,omitempty"` // of scheduled: when it will be queued
+	Result  json.RawMessage `json:"result,omitempty"`
+	Error   *Failure        `json:"error,omitempty"`
+}
+
+// Progress is how far an attempt has come.
+type Progress struct {
+	Fraction *float64 // 0 to 1, or nil where nobody can tell
+	Message  string
+	At       time.Time
+}
+
+// ProgressData is the data of a progress event.
+type ProgressData struct {
+	Fraction *float64 `json:"fraction"`
+	Message  string   `json:"message"`
+}
+
+// LogData is the data of a log event. Level is debug, info, warn or error.
+type LogData struct {
+	Level   string          `json:"level"`
+	Message string          `json:"message"`
+	Fields  json.RawMessage `json:"fields,omitempty"`
+}
+
+// OutputData is the data of an output event: exactly one of the three.
+type OutputData struct {
+	Chunk  json.RawMessage `json:"chunk,omitempty"`  // any JSON
+	Text   *string         `json:"text,omitempty"`   // valid UTF-8
+	Base64 []byte          `json:"base64,omitempty"` // anything else
+}
+
+// Ended says whether e is a state event of a terminal state, and which.
+func (e Event) Ended() (State, bool) {
+	if e.Type != EventState {
+		return 0, false
+	}
+	var d struct {
+		State State `json:"state"`
+	}
+	if err := json.Unmarshal(e.Data, &d); err != nil {
+		return 0, false
+	}
+	return d.State, d.State.Terminal()
+}
+
+func mustJSON(v any) json.RawMessage {
+	b, err := json.Marshal(v)
+	if err != nil {
+		// Everything given here is built of our own types and checked JSON.
+		panic(fmt.Sprintf("encode %T: %v", v, err))
+	}
+	return b
+}

@@ -1,0 +1,197 @@
+package task
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Limits bounds what one task may be. The zero value of a field is its default.
+type Limits struct {
+	Payload  int           // bytes of payload; 1 MiB
+	Result   int           // bytes of result, and of a checkpoint; 1 MiB
+	Event    int           // bytes of one event's data; 256 KiB
+	Log      int64         // bytes of one attempt's event log; 256 MiB
+	Delay    time.Duration // how far ahead run_at and deadline may lie; 10 years
+	Attempts int           // the greatest max_attempts; 1000
+}
+
+// WithDefaults fills in the defaults.
+func (l Limits) WithDefaults() Limits {
+	return Limits{
+		Payload:  cmp.Or(l.Payload, 1<<20),
+		Result:   cmp.Or(l.Result, 1<<20),
+		Event:    cmp.Or(l.Event, 256<<10),
+		Log:      cmp.Or(l.Log, 256<<20),
+		Delay:    cmp.Or(l.Delay, 10*365*24*time.Hour),
+		Attempts: cmp.Or(l.Attempts, 1000),
+	}
+}
+
+// Bounds that are no setting, because indexes and metrics rest on them.
+const (
+	maxName      = 100
+	maxKey       = 512
+	maxLabels    = 64
+	maxLabel     = 256
+	maxResources = 32
+	minPriority  = -100
+	maxPriority  = 100
+	maxTimeout   = 30 * 24 * time.Hour
+)
+
+// DefaultMaxAttempts and DefaultQueue are what a task gets that names none.
+const (
+	DefaultMaxAttempts = 3
+	DefaultQueue       = "default"
+)
+
+// SlotResource is the resource every task takes one of unless it says otherwise.
+const SlotResource = "slots"
+
+// Check returns s with its defaults filled in, or an [InvalidError] that names
+// everything wrong with it.
+func (l Limits) Check(s Spec, now time.Time) (Spec, error) {
+	l = l.WithDefaults()
+	var bad InvalidError
+	refuse := func(field, format string, args ...any) {
+		bad = append(bad, Violation{Field: field, Message: fmt.Sprintf(format, args...)})
+	}
+	s.Namespace = cmp.Or(s.Namespace, DefaultNamespace)
+	s.Queue = cmp.Or(s.Queue, DefaultQueue)
+	s.MaxAttempts = cmp.Or(s.MaxAttempts, DefaultMaxAttempts)
+	s.Retry = s.Retry.orDefault()
+	if len(s.Payload) == 0 {
+		s.Payload = json.RawMessage("null")
+	}
+
+	if !ValidName(s.Kind) {
+		refuse("kind", "must be 1 to %d of the characters a-z 0-9 . _ -", maxName)
+	}
+	if !ValidName(s.Queue) {
+		refuse("queue", "must be 1 to %d of the characters a-z 0-9 . _ -", maxName)
+	}
+	if s.Priority < minPriority || s.Priority > maxPriority {
+		refuse("priority", "must be between %d and %d", minPriority, maxPriority)
+	}
+	switch {
+	case len(s.Payload) > l.Payload:
+		refuse("payload", "is %d bytes, more than the %d allowed", len(s.Payload), l.Payload)
+	case !json.Valid(s.Payload):
+		refuse("payload", "is not valid JSON")
+	default:
+		s.Payload = bytes.TrimSpace(s.Payload)
+	}
+	s.Resources = checkResources(s.Resources, refuse)
+	checkLabels(s.Labels, refuse)
+	if s.RunAt.After(now.Add(l.Delay)) {
+		refuse("run_at", "is more than %s ahead", l.Delay)
+	}
+	if s.Timeout < 0 || s.Timeout > maxTimeout {
+		refuse("timeout", "must be between 0 and %s", maxTimeout)
+	}
+	switch {
+	case s.Deadline.IsZero():
+	case !s.Deadline.After(now):
+		refuse("deadline", "has passed")
+	case s.Deadline.After(now.Add(l.Delay)):
+		refuse("deadline", "is more than %s ahead", l.Delay)
+	}
+	if s.MaxAttempts < 1 || s.MaxAttempts > l.Attempts {
+		refuse("max_attempts", "must be between 1 and %d", l.Attempts)
+	}
+	checkRetry(s.Retry, l.Delay, refuse)
+	if len(s.UniqueKey) > maxKey || !ValidText(s.UniqueKey) {
+		refuse("unique_key", "must be at most %d bytes of printable UTF-8", maxKey)
+	}
+	if bad != nil {
+		return Spec{}, bad
+	}
+	// What the store keeps to the microsecond, memory keeps so too.
+	s.RunAt, s.Deadline = s.RunAt.Truncate(time.Microsecond), s.Deadline.Truncate(time.Microsecond)
+	return s, nil
+}
+
+type refusal func(field, format string, args ...any)
+
+// checkResources gives the demand without its zeros: what was named and takes
+// none is dropped, and one slot is taken by who does not speak of slots.
+func checkResources(r Resources, refuse refusal) Resources {
+	if len(r) > maxResources {
+		refuse("resources", "are %d, more than the %d allowed", len(r), maxResources)
+		return nil
+	}
+	out := make(Resources, len(r)+1)
+	for _, name := range slices.Sorted(maps.Keys(r)) {
+		if !ValidName(name) {
+			refuse("resources."+clip(name, maxName), "the name must be 1 to %d of the characters a-z 0-9 . _ -", maxName)
+		}
+		if r[name] < 0 {
+			refuse("resources."+clip(name, maxName), "must not be negative")
+		}
+		out[name] = r[name]
+	}
+	if _, named := out[SlotResource]; !named {
+		out[SlotResource] = 1000
+	}
+	return out
+}
+
+func checkLabels(labels map[string]string, refuse refusal) {
+	if len(labels) > maxLabels {
+		refuse("labels", "are %d, more than the %d allowed", len(labels), maxLabels)
+		return
+	}
+	for _, k := range slices.Sorted(maps.Keys(labels)) {
+		if k == "" || len(k) > maxName || !ValidText(k) || strings.ContainsAny(k, "=,") {
+			refuse("labels", "a key must be 1 to %d bytes of printable UTF-8 without = and ,", maxName)
+		}
+		if len(labels[k]) > maxLabel || !ValidText(labels[k]) {
+			refuse("labels."+clip(k, maxName), "must be at most %d bytes of printable UTF-8", maxLabel)
+		}
+	}
+}
+
+func checkRetry(r Retry, longest time.Duration, refuse refusal) {
+	if r.Initial < 0 || r.Initial > longest {
+		refuse("retry.initial", "must be between 0 and %s", longest)
+	}
+	if !(r.Factor >= 1 && r.Factor <= 100) { // also refuses NaN
+		refuse("retry.factor", "must be between 1 and 100")
+	}
+	if r.Max < r.Initial || r.Max > longest {
+		refuse("retry.max", "must be at least retry.initial and at most %s", longest)
+	}
+	if !(r.Jitter >= 0 && r.Jitter <= 1) {
+		refuse("retry.jitter", "must be between 0 and 1")
+	}
+}
+
+// ValidName says whether s may name a kind, a queue or a resource:
+// [a-z0-9._-]{1,100}.
+func ValidName(s string) bool {
+	if s == "" || len(s) > maxName {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '.' && c != '_' && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// ValidText says whether s is UTF-8 without control characters.
+func ValidText(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7f })
+}
+
+// ValidKey says whether s may be a caller's idempotency key.
+func ValidKey(s string) bool { return s != "" && len(s) <= maxKey && ValidText(s) }

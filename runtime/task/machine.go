@@ -1,0 +1,231 @@
+package task
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Guard is what must be true of a row for a write to have an effect.
+type Guard struct {
+	Holder  Incarnation
+	Attempt int
+	State   State
+}
+
+// Guard is the guard that holds of the row t as it is.
+func (t Task) Guard() Guard {
+	return Guard{Holder: t.Holder, Attempt: t.Attempt, State: t.State}
+}
+
+// Step is one decision about a task, to be stored whole or not at all.
+type Step struct {
+	Task   Task    // the row as it shall be
+	Guard  Guard   // what must hold of the row as it is
+	Events []Event // appended to its log; in order, all of one attempt
+}
+
+// New is the birth of a task from a checked spec, held by holder or, with 0,
+// by nobody.
+func New(s Spec, now time.Time, holder Incarnation) Step {
+	t := Task{Spec: s, State: Queued, Holder: holder, Created: now, Ready: now}
+	data := StateData{State: Queued}
+	if s.RunAt.After(now) {
+		t.State, t.Ready = Scheduled, s.RunAt
+		data = StateData{State: Scheduled, RunAt: (*Time)(&s.RunAt)}
+	}
+	return t.step(t, now, data)
+}
+
+// step makes the Step from the row t to the row to, with one state event.
+func (t Task) step(to Task, now time.Time, data StateData) Step {
+	to.Cursor = to.Cursor.In(to.Attempt)
+	return Step{Task: to, Guard: t.Guard(), Events: []Event{{
+		Task: t.ID, Cursor: to.Cursor, Type: EventState, At: now, Data: mustJSON(data),
+	}}}
+}
+
+// Due moves a scheduled task to its queue. Its age counts from the time it was
+// due, not from when somebody noticed.
+func (t Task) Due(now time.Time) (Step, error) {
+	if t.State != Scheduled || t.RunAt.After(now) {
+		return Step{}, ErrStale
+	}
+	to := t
+	to.State, to.Ready = Queued, t.RunAt
+	return t.step(to, now, StateData{State: Queued, Attempt: t.Attempt, Reason: "due"}), nil
+}
+
+// Start begins the next attempt.
+func (t Task) Start(now time.Time, node, worker string) (Step, error) {
+	if t.State != Queued {
+		return Step{}, ErrStale
+	}
+	to := t
+	to.State, to.Attempt = Running, t.Attempt+1
+	to.Node, to.Worker, to.Started = node, worker, now
+	to.Progress = nil
+	return t.step(to, now, StateData{State: Running, Attempt: to.Attempt, Node: node, Worker: worker}), nil
+}
+
+// MustStoreStart says that the next attempt may only run once its start is on
+// disk. A start is otherwise stored with the next batch while the handler
+// already runs, and a handler that kills its node within that moment would go
+// uncounted. It cannot for the last permitted attempt, nor once a node has died
+// holding the task; [Task.Lost] counts that one death too. So a task kills at
+// most MaxAttempts nodes.
+func (t Task) MustStoreStart() bool {
+	return t.Suspect || t.Crashes > 0 || t.Counted()+1 >= t.MaxAttempts
+}
+
+// Say appends a live event of the running attempt and gives it its cursor.
+func (t Task) Say(now time.Time, kind EventType, data json.RawMessage) (Task, Event) {
+	t.Cursor = t.Cursor.In(t.Attempt)
+	return t, Event{Task: t.ID, Cursor: t.Cursor, Type: kind, At: now, Data: data}
+}
+
+// Succeed ends the running attempt, and the task, with its result.
+func (t Task) Succeed(now time.Time, result json.RawMessage) (Step, error) {
+	if t.State != Running {
+		return Step{}, ErrStale
+	}
+	if len(result) == 0 {
+		result = json.RawMessage("null")
+	}
+	to := t.ended(Succeeded, now)
+	to.Result = result
+	return t.step(to, now, StateData{State: Succeeded, Attempt: t.Attempt, Result: result}), nil
+}
+
+// Fail ends the running attempt. The task waits for its next one where the
+// failure may be retried, attempts are left and the deadline allows; else it
+// has failed. chance is uniform in [0,1).
+func (t Task) Fail(now time.Time, f Failure, chance float64) (Step, error) {
+	if t.State != Running {
+		return Step{}, ErrStale
+	}
+	f = f.bounded(maxFailureMessage)
+	to := t
+	to.remember(f, now)
+	return t.settle(to, now, f, chance), nil
+}
+
+// settle decides between another attempt and the end, for an attempt that is
+// over. to is the row so far; its attempt is counted.
+func (t Task) settle(to Task, now time.Time, f Failure, chance float64) Step {
+	due := now.Add(to.Retry.Backoff(to.Counted(), chance))
+	again := f.Retryable && to.Counted() < to.MaxAttempts && (to.Deadline.IsZero() || due.Before(to.Deadline))
+	if !again {
+		to = to.ended(Failed, now)
+		to.Failure = &f
+		return t.step(to, now, StateData{State: Failed, Attempt: t.Attempt, Error: &f})
+	}
+	data := StateData{State: Queued, Attempt: t.Attempt, Reason: "retry", Error: &f}
+	to.State, to.Ready, to.RunAt = Queued, now, now
+	if due.After(now) {
+		to.State, to.Ready, to.RunAt = Scheduled, due, due
+		data.State, data.RunAt = Scheduled, (*Time)(&due)
+	}
+	return t.step(to, now, data)
+}
+
+// remember notes a failed attempt on the row.
+func (t *Task) remember(f Failure, now time.Time) {
+	failures := append([]AttemptError(nil), t.Failures...)
+	failures = append(failures, AttemptError{
+		Attempt: t.Attempt, Code: f.Code, Message: f.Message, At: Time(now), Node: t.Node,
+	})
+	t.Failures = failures[max(0, len(failures)-maxRememberedErrors):]
+}
+
+// ended is t in a terminal state, held by nobody.
+func (t Task) ended(s State, now time.Time) Task {
+	t.State, t.Finished = s, now
+	t.Holder, t.Suspect = 0, false
+	t.Checkpoint = nil
+	return t
+}
+
+// Cancel ends a task that has not ended.
+func (t Task) Cancel(now time.Time, reason string) (Step, error) {
+	if t.State.Terminal() {
+		return Step{}, ErrTerminal
+	}
+	to := t.ended(Cancelled, now)
+	return t.step(to, now, StateData{State: Cancelled, Attempt: t.Attempt, Reason: reason}), nil
+}
+
+// Expire fails a task whose deadline has passed, whatever it was doing.
+func (t Task) Expire(now time.Time) (Step, error) {
+	if t.State.Terminal() || t.Deadline.IsZero() || now.Before(t.Deadline) {
+		return Step{}, ErrStale
+	}
+	f := Failure{Code: CodeDeadline, Message: "the task's deadline passed before it was done"}
+	to := t
+	if t.State == Running {
+		to.remember(f, now)
+	}
+	to = to.ended(Failed, now)
+	to.Failure = &f
+	return t.step(to, now, StateData{State: Failed, Attempt: t.Attempt, Error: &f}), nil
+}
+
+// HandBack ends a running attempt that its node could not let finish: the task
+// goes back to its queue, unheld, and the attempt does not count.
+func (t Task) HandBack(now time.Time) (Step, error) {
+	if t.State != Running {
+		return Step{}, ErrStale
+	}
+	to := t
+	to.State, to.Holder = Queued, 0
+	to.Forgiven++
+	return t.step(to, now, StateData{State: Queued, Attempt: t.Attempt, Reason: "handed_back"}), nil
+}
+
+// Lost is what becomes of a task whose holder died: the node, or the actor that
+// spoke for it. A running attempt is over and counted, and the event that says
+// so stands under the next attempt's number, behind everything the dead one may
+// have shown. A task that merely waited goes back unheld, under suspicion. code
+// is [CodeNodeLost] or [CodeWorkerCrashed]; chance is uniform in [0,1).
+func (t Task) Lost(now time.Time, code string, chance float64) Step {
+	to := t
+	to.Holder = 0
+	if t.State != Running {
+		to.Suspect = t.Suspect || !t.MustStoreStart()
+		return Step{Task: to, Guard: t.Guard()}
+	}
+	to.Crashes++
+	f := Failure{Code: code, Message: "the attempt died before it could say how it ended", Retryable: true}
+	if t.Suspect && to.Crashes+1 >= t.MaxAttempts {
+		f.Retryable = false // the death it is suspected of counts too
+	}
+	to.remember(f, now)
+	to.Cursor = Cursor{Attempt: t.Attempt + 1}
+	return t.settle(to, now, f, chance)
+}
+
+// Take is the row as it is once holder holds it.
+func (t Task) Take(holder Incarnation) Step {
+	to := t
+	to.Holder = holder
+	return Step{Task: to, Guard: t.Guard()}
+}
+
+// Release is the row of a waiting task that nobody holds any more.
+func (t Task) Release() Step { return t.Take(0) }
+
+// Rerun starts a failed or cancelled task anew: attempts go on counting up, and
+// none of those so far counts against MaxAttempts.
+func (t Task) Rerun(now time.Time) (Step, error) {
+	if t.State != Failed && t.State != Cancelled {
+		return Step{}, ErrNotTerminal
+	}
+	to := t
+	to.State, to.Ready, to.RunAt = Queued, now, now
+	to.Forgiven, to.Crashes, to.Suspect = t.Attempt, 0, false
+	to.Failure, to.Result, to.Progress = nil, nil, nil
+	to.Finished = time.Time{}
+	if !to.Deadline.IsZero() && !now.Before(to.Deadline) {
+		to.Deadline = time.Time{} // somebody wants it in spite of the old deadline
+	}
+	return t.step(to, now, StateData{State: Queued, Attempt: t.Attempt, Reason: "retried"}), nil
+}

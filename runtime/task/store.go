@@ -1,0 +1,231 @@
+package task
+
+import (
+	"context"
+	"time"
+)
+
+// Store is where tasks are kept. It is spoken to in batches and in what must be
+// atomic; persistence/storetest is its contract in executable form. All methods
+// may be called at once from many goroutines; times are kept to the
+// microsecond and come back in UTC; a returned value is the caller's own.
+//
+// Errors: [ErrUnavailable] where nothing was kept and it may be tried again
+// (disk full, no connection), [ErrUnknown] where a write may have been kept or
+// not, [ErrNotFound]; anything else is a defect or a broken store.
+type Store interface {
+	// Renew says that a node lives. With n.Incarnation 0 it joins and gets one
+	// greater than any before; n.Left says goodbye. Where only one process can
+	// hold the store, joining buries every node before it.
+	Renew(ctx context.Context, n Node) (Node, error)
+
+	// Append applies mutations in order, in one transaction, and says for each
+	// whether it held: one that does not hold changes nothing and leaves the
+	// others alone. An error means that none was kept (or [ErrUnknown]).
+	Append(ctx context.Context, ms []Mutation) ([]Outcome, error)
+
+	// Claim makes q.Holder the holder of up to q.Limit queued tasks that nobody
+	// holds, lowest rank first over all lanes not left out, and returns them in
+	// that order.
+	Claim(ctx context.Context, q Claim) ([]Task, error)
+
+	// Due lists up to limit unheld tasks whose WakeAt has come, earliest first,
+	// and says when the next one after those will (zero: none known).
+	Due(ctx context.Context, now time.Time, limit int) (tasks []Task, next time.Time, err error)
+
+	// Orphans lists up to limit tasks whose holder is dead, by id.
+	Orphans(ctx context.Context, limit int) ([]Task, error)
+
+	// Task reads one task.
+	Task(ctx context.Context, namespace string, id ID) (Task, error)
+
+	// Tasks lists tasks newest first (by creation, then id). next is where the
+	// following page starts, zero after the last. A page may be shorter than
+	// asked where its bodies are large.
+	Tasks(ctx context.Context, f Filter) (tasks []Task, next Place, err error)
+
+	// Events reads up to limit events after a cursor, in order; a page may be
+	// shorter than asked where its bodies are large, but is empty only at the
+	// end of the log. The error is [ErrNotFound] where the task is.
+	Events(ctx context.Context, namespace string, id ID, after Cursor, limit int) ([]Event, error)
+
+	// Overview counts what there is.
+	Overview(ctx context.Context, s Scope) (Overview, error)
+
+	// Sweep deletes up to limit tasks that ended before r says, with all that
+	// belongs to them, trims logs, drops expired request keys and nodes long
+	// gone, and returns how many tasks went.
+	Sweep(ctx context.Context, r Retention, limit int) (int, error)
+
+	Close() error
+}
+
+// Op is what a mutation does.
+type Op uint8
+
+const (
+	Insert   Op = iota + 1 // a new task
+	Save                   // a task's row and events, under a guard
+	Delete                 // a terminal task and all that belongs to it, under a guard
+	SetQueue               // a queue's settings
+)
+
+// Mutation is one write. Which fields matter depends on Op.
+type Mutation struct {
+	Op         Op
+	Task       Task    // Insert, Save: the row as it shall be. Delete: id and namespace
+	Guard      Guard   // Save, Delete
+	Events     []Event // Insert, Save: appended in the same transaction
+	Checkpoint bool    // Save: Task.Checkpoint is new; otherwise the stored one stays
+	Request    Request // Insert: the caller's idempotency key, if it gave one
+	Queue      Queue   // SetQueue
+}
+
+// Mutation makes the step's write.
+func (s Step) Mutation() Mutation {
+	return Mutation{Op: Save, Task: s.Task, Guard: s.Guard, Events: s.Events, Checkpoint: s.Task.State.Terminal()}
+}
+
+// Request is one submission under an idempotency key.
+type Request struct {
+	Key     string   // empty: none
+	Hash    [32]byte // of the request's body
+	Expires time.Time
+}
+
+// Outcome says what became of a mutation. Err is nil where it held, else
+//
+//   - Insert: [ErrExists], [ErrKeyReused]; or nil with Existing set, where the
+//     unique key or the idempotency key named a task that is there already, or
+//     where the very same task (id and content) was inserted before
+//   - Save, Delete: [ErrNotFound] or [ErrStale]
+type Outcome struct {
+	Existing *Task
+	Err      error
+}
+
+// Claim says which tasks a holder wants.
+type Claim struct {
+	Holder Incarnation
+	Kinds  []string // kinds it can run; others are left alone
+	Limit  int
+	Full   []Lane // lanes it holds enough of already
+	Above  *int64 // only ranks lower than this, if set
+}
+
+// Lane is what tasks have in common that can start or wait only together.
+type Lane struct {
+	Namespace string
+	Queue     string
+	Kind      string
+	Demand    string // canonical text of the resources, see [Resources.String]
+}
+
+// Lane is the lane of t.
+func (t Task) Lane() Lane {
+	return Lane{Namespace: t.Namespace, Queue: t.Queue, Kind: t.Kind, Demand: t.Resources.String()}
+}
+
+// Filter selects tasks; empty fields select all. Namespace must be set.
+type Filter struct {
+	Namespace     string
+	States        []State
+	Kind          string
+	Queue         string
+	Labels        map[string]string // all of them
+	BatchID       ID
+	CreatedAfter  time.Time
+	CreatedBefore time.Time
+	After         Place // page: tasks behind this place
+	Limit         int   // 1 to 1000
+}
+
+// Match says whether f selects t; pages and limit aside.
+func (f Filter) Match(t Task) bool {
+	switch {
+	case f.Namespace != t.Namespace,
+		f.Kind != "" && f.Kind != t.Kind,
+		f.Queue != "" && f.Queue != t.Queue,
+		!f.BatchID.IsZero() && f.BatchID != t.BatchID,
+		!f.CreatedAfter.IsZero() && !t.Created.After(f.CreatedAfter),
+		!f.CreatedBefore.IsZero() && !t.Created.Before(f.CreatedBefore):
+		return false
+	}
+	if len(f.States) > 0 {
+		found := false
+		for _, s := range f.States {
+			found = found || s == t.State
+		}
+		if !found {
+			return false
+		}
+	}
+	for k, v := range f.Labels {
+		if got, ok := t.Labels[k]; !ok || got != v {
+			return false
+		}
+	}
+	return true
+}
+
+// Place is a place in the list of all tasks, newest first.
+type Place struct {
+	Created time.Time
+	ID      ID
+}
+
+// IsZero says that there is no place.
+func (p Place) IsZero() bool { return p.ID.IsZero() }
+
+// Node is one process that runs tasks.
+type Node struct {
+	Incarnation Incarnation
+	Name        string
+	Address     string
+	Started     time.Time
+	Seen        time.Time // last renewal
+	Left        bool
+}
+
+// Queue is a queue's settings.
+type Queue struct {
+	Namespace string
+	Name      string
+	Paused    bool
+}
+
+// Scope says what to count: one namespace or, empty, all; one batch or, zero,
+// everything.
+type Scope struct {
+	Namespace string
+	Batch     ID
+}
+
+// Overview is what there is. Counts holds no zeros, ordered by namespace and
+// queue; Queues holds those with settings or tasks. For a batch only Counts is
+// filled, without regard to queues.
+type Overview struct {
+	Counts []Count
+	Queues []Queue
+	Nodes  []Node
+}
+
+// Count is how many tasks of one queue are in one state.
+type Count struct {
+	Namespace string
+	Queue     string
+	State     State
+	Tasks     int64
+}
+
+// Retention says what may be forgotten.
+type Retention struct {
+	Now time.Time
+	// Keep is for how long a task is kept after its end, by state. A state that
+	// is not named is kept for ever.
+	Keep map[State]time.Duration
+	// KeepEvents is for how long the log of an ended task is kept; its terminal
+	// event stays as long as the task. Zero: as long as the task.
+	KeepEvents time.Duration
+}
+

@@ -1,0 +1,97 @@
+package task
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Ageing is how much longer a task must have waited to stand as high as one of
+// the next higher priority. A constant of the product, since the order it makes
+// is stored: see [Task.Rank].
+const Ageing = 30 * time.Second
+
+// DefaultNamespace is where tasks of a server without credentials live.
+const DefaultNamespace = "default"
+
+// Incarnation numbers one life of one node; no number is ever used twice.
+// As a task's Holder, 0 means that nobody holds it.
+type Incarnation int64
+
+// Resources is what a task holds while it runs, by name.
+type Resources map[string]Quantity
+
+// Spec is what a submitter says of a task. [Limits.Check] makes it whole.
+type Spec struct {
+	ID          ID
+	Namespace   string
+	Kind        string
+	Queue       string
+	Priority    int
+	Payload     json.RawMessage
+	Resources   Resources
+	Labels      map[string]string
+	RunAt       time.Time // zero: at once
+	Timeout     time.Duration
+	Deadline    time.Time
+	MaxAttempts int
+	Retry       Retry
+	UniqueKey   string
+	BatchID     ID
+}
+
+// Task is one task's row: what was asked, and how far it has come.
+// It is a value; the slices and maps in it are shared and never written to.
+type Task struct {
+	Spec
+
+	State    State
+	Attempt  int  // number of the newest attempt that has started; 0 before the first
+	Forgiven int  // attempts that do not count against MaxAttempts
+	Crashes  int  // attempts that died with their node
+	Suspect  bool // was held, perhaps already run, by a node that died
+
+	Holder Incarnation // the node that alone may change it; 0: unheld
+	Node   string      // name of the node that runs it, or last ran it
+	Worker string      // the same of the worker
+
+	Cursor   Cursor // of the newest event
+	LogStart Cursor // the first event still in the log, where retention took some; else zero
+
+	Progress   *Progress
+	Checkpoint json.RawMessage // what the handler wants back in its next attempt; nil: nothing
+	Result     json.RawMessage
+	Failure    *Failure
+	Failures   []AttemptError // newest last, the latest 20
+
+	Created  time.Time
+	Ready    time.Time // since when it may run: its age counts from here
+	Started  time.Time // of the newest attempt
+	Finished time.Time
+}
+
+// Counted is how many of the task's attempts count against MaxAttempts.
+func (t Task) Counted() int { return t.Attempt - t.Forgiven }
+
+// Rank orders all tasks that may run, lowest first: by priority and, between
+// priorities, by waiting time. Because every task ages at the same rate the
+// order of two tasks never changes while they wait, so it can be an index.
+// No later task of priority q can pass a waiting one of priority p after
+// (q−p)×[Ageing].
+func (t Task) Rank() int64 {
+	return t.Ready.UnixMicro() - int64(t.Priority)*Ageing.Microseconds()
+}
+
+// WakeAt is when somebody must look at a task that nobody holds: it becomes due
+// or its deadline passes. Zero: never.
+func (t Task) WakeAt() time.Time {
+	switch {
+	case t.State.Terminal():
+		return time.Time{}
+	case t.State != Scheduled:
+		return t.Deadline
+	case t.Deadline.IsZero() || t.RunAt.Before(t.Deadline):
+		return t.RunAt
+	default:
+		return t.Deadline
+	}
+}
