@@ -228,4 +228,3 @@ type Retention struct {
 	// event stays as long as the task. Zero: as long as the task.
 	KeepEvents time.Duration
 }
-

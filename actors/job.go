@@ -1,0 +1,116 @@
+package actors
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"unicode/utf8"
+
+	"github.com/troupe-run/troupe/runtime/task"
+)
+
+// Handler runs the attempts of one kind. It must return soon after ctx ends;
+// context.Cause(ctx) is one of the Err… below and says why. The result is JSON,
+// nil for null. An error that is a [task.Failure] is kept as it is, any other
+// one may be retried. A panic fails the attempt.
+type Handler func(ctx context.Context, job *Job) (result json.RawMessage, err error)
+
+// Why an attempt's context ended, for context.Cause.
+var (
+	ErrCancelled = errors.New("the task was cancelled")
+	ErrTimeout   = errors.New("the attempt's timeout passed")
+	ErrDeadline  = errors.New("the task's deadline passed")
+	ErrDrained   = errors.New("the node is shutting down; the task goes on elsewhere or later")
+	ErrLost      = errors.New("the node no longer holds the task")
+)
+
+// Job is one attempt as its handler sees it. Its methods may be called from
+// any goroutine until the handler returns.
+type Job struct {
+	Task task.Task // as it was started; Attempt is this attempt's number
+
+	ctx   context.Context //nolint:containedctx // the attempt's own; a Job lives exactly as long
+	speak func(utterance)
+	quota *window
+	event int // greatest size of one event's data, bytes
+	value int // greatest size of a checkpoint, bytes
+}
+
+// utterance is one thing a handler said; the task's actor gives it its cursor.
+type utterance struct {
+	kind       task.EventType
+	data       json.RawMessage
+	checkpoint json.RawMessage // set: a checkpoint, and kind is empty
+}
+
+// Progress says how far the attempt has come: a fraction of 1, or nil where
+// that cannot be told.
+func (j *Job) Progress(fraction *float64, message string) error {
+	if fraction != nil && !(*fraction >= 0 && *fraction <= 1) {
+		return fmt.Errorf("progress %v: want a fraction between 0 and 1: %w", *fraction, task.ErrInvalid)
+	}
+	return j.say(task.EventProgress, task.ProgressData{Fraction: fraction, Message: valid(message)})
+}
+
+// Log adds a line to the task's log.
+func (j *Job) Log(level, message string, fields json.RawMessage) error {
+	return j.say(task.EventLog, task.LogData{Level: level, Message: valid(message), Fields: fields})
+}
+
+// Emit streams a piece of the result, any JSON.
+func (j *Job) Emit(chunk json.RawMessage) error {
+	return j.say(task.EventOutput, task.OutputData{Chunk: chunk})
+}
+
+// EmitText streams a piece of text; EmitBytes does so where it may not be UTF-8.
+func (j *Job) EmitText(text string) error {
+	text = valid(text)
+	return j.say(task.EventOutput, task.OutputData{Text: &text})
+}
+
+// EmitBytes streams bytes: as text where they are valid UTF-8, else as base64.
+func (j *Job) EmitBytes(b []byte) error {
+	if utf8.Valid(b) {
+		return j.EmitText(string(b))
+	}
+	return j.say(task.EventOutput, task.OutputData{Base64: b})
+}
+
+// Checkpoint keeps value for the task's next attempt, replacing the last one.
+// It is on disk with the next batch; a crash before that gives back the one
+// before.
+func (j *Job) Checkpoint(value json.RawMessage) error {
+	if len(value) > j.value {
+		return fmt.Errorf("checkpoint of %d bytes: more than the %d allowed: %w", len(value), j.value, task.ErrInvalid)
+	}
+	return j.send(utterance{checkpoint: value}, len(value))
+}
+
+func (j *Job) say(kind task.EventType, data any) error {
+	raw, err := json.Marshal(data)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", kind, err)
+	}
+	if len(raw) > j.event {
+		return fmt.Errorf("%s of %d bytes: more than the %d allowed: %w", kind, len(raw), j.event, task.ErrInvalid)
+	}
+	return j.send(utterance{kind: kind, data: raw}, len(raw))
+}
+
+// send waits while the attempt is further ahead of the disk than it may be, so
+// that a handler that shouts is slowed down and not the node filled up.
+func (j *Job) send(u utterance, size int) error {
+	if err := j.quota.acquire(j.ctx, size); err != nil {
+		return err
+	}
+	j.speak(u)
+	return nil
+}
+
+func valid(s string) string {
+	if utf8.ValidString(s) {
+		return s
+	}
+	return string([]rune(s))
+}

@@ -1,0 +1,88 @@
+package transport
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/troupe-run/troupe/runtime/task"
+)
+
+// Problem is an error as RFC 9457 has it, with a stable code. The same object
+// stands in an HTTP answer and in the data of a JSON-RPC error.
+type Problem struct {
+	Type      string       `json:"type"`
+	Title     string       `json:"title"`
+	Status    int          `json:"status"`
+	Detail    string       `json:"detail,omitempty"`
+	Code      string       `json:"code" doc:"Stable, for programs"`
+	Errors    []FieldError `json:"errors,omitempty"`
+	RequestID string       `json:"request_id,omitempty"`
+}
+
+// FieldError is one thing wrong with an input.
+type FieldError struct {
+	Path    string `json:"path"`
+	Message string `json:"message"`
+}
+
+// Error is for a person.
+func (p *Problem) Error() string {
+	if p.Detail == "" {
+		return p.Title
+	}
+	text := p.Title + ": " + p.Detail
+	for _, e := range p.Errors {
+		text += "; " + e.Path + " " + e.Message
+	}
+	return text
+}
+
+// NewProblem makes a problem; its type is a relative reference into the docs.
+func NewProblem(status int, code, detail string) *Problem {
+	return &Problem{
+		Type: "/docs/problems#" + code, Title: http.StatusText(status),
+		Status: status, Detail: detail, Code: code,
+	}
+}
+
+// answers is the one table from the domain's errors to what outsiders see.
+var answers = []struct {
+	err    error
+	status int
+	code   string
+	detail string
+}{
+	{task.ErrNotFound, http.StatusNotFound, "task_not_found", "There is no such task."},
+	{task.ErrKeyReused, http.StatusUnprocessableEntity, "idempotency_key_reused", "This Idempotency-Key was used with another request."},
+	{task.ErrExists, http.StatusConflict, "task_exists", "A task with this id exists and is another one."},
+	{task.ErrTerminal, http.StatusConflict, "task_ended", "The task has ended."},
+	{task.ErrNotTerminal, http.StatusConflict, "task_not_ended", "The task's state does not allow this."},
+	{task.ErrStale, http.StatusConflict, "task_changed", "The task changed at the same time; try again."},
+	{task.ErrQueueFull, http.StatusTooManyRequests, "queue_full", "Too many tasks wait; try again later."},
+	{task.ErrUnavailable, http.StatusServiceUnavailable, "store_unavailable", "The server cannot store anything right now; nothing was accepted."},
+	{task.ErrUnknown, http.StatusServiceUnavailable, "outcome_unknown", "The server cannot tell whether this was stored; ask again with the same id or key."},
+	{task.ErrClosed, http.StatusServiceUnavailable, "shutting_down", "This server is shutting down."},
+	{task.ErrCursorAhead, http.StatusConflict, "cursor_ahead", "No event of this task has this cursor yet."},
+}
+
+// ProblemOf says what outsiders see of an error. internal is true where the
+// error is none they can do anything about: whoever calls logs it, once.
+func ProblemOf(err error) (p *Problem, internal bool) {
+	if errors.As(err, &p) {
+		return p, false
+	}
+	var invalid task.InvalidError
+	if errors.As(err, &invalid) {
+		p := NewProblem(http.StatusUnprocessableEntity, "invalid_task", "The task is not valid.")
+		for _, v := range invalid {
+			p.Errors = append(p.Errors, FieldError{Path: v.Field, Message: v.Message})
+		}
+		return p, false
+	}
+	for _, a := range answers {
+		if errors.Is(err, a.err) {
+			return NewProblem(a.status, a.code, a.detail), false
+		}
+	}
+	return NewProblem(http.StatusInternalServerError, "internal", "Something went wrong on the server."), true
+}

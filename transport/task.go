@@ -1,0 +1,134 @@
+package transport
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/troupe-run/troupe/runtime/task"
+)
+
+// Task is a task as everybody outside sees it.
+type Task struct {
+	ID          string            `json:"id" format:"uuid" doc:"UUIDv7 unless the client gave its own"`
+	Namespace   string            `json:"namespace"`
+	Kind        string            `json:"kind"`
+	Queue       string            `json:"queue"`
+	Priority    int               `json:"priority"`
+	Payload     json.RawMessage   `json:"payload"`
+	Resources   task.Resources    `json:"resources"`
+	Labels      map[string]string `json:"labels,omitempty"`
+	RunAt       *task.Time        `json:"run_at,omitempty"`
+	Timeout     string            `json:"timeout,omitempty"`
+	Deadline    *task.Time        `json:"deadline,omitempty"`
+	MaxAttempts int               `json:"max_attempts"`
+	Retry       Retry             `json:"retry"`
+	UniqueKey   string            `json:"unique_key,omitempty"`
+	BatchID     string            `json:"batch_id,omitempty"`
+
+	State    task.State          `json:"state"`
+	Attempt  int                 `json:"attempt"`
+	Progress *Progress           `json:"progress,omitempty"`
+	Result   json.RawMessage     `json:"result,omitempty"`
+	Error    *task.Failure       `json:"error,omitempty"`
+	Errors   []task.AttemptError `json:"errors,omitempty"`
+	Waiting  *Waiting            `json:"waiting,omitempty"`
+	Node     string              `json:"node,omitempty"`
+	Worker   string              `json:"worker,omitempty"`
+	Cursor   string              `json:"cursor"`
+
+	CreatedAt  task.Time  `json:"created_at"`
+	StartedAt  *task.Time `json:"started_at,omitempty"`
+	FinishedAt *task.Time `json:"finished_at,omitempty"`
+}
+
+// Retry is how a task waits between attempts.
+type Retry struct {
+	Initial string  `json:"initial"`
+	Factor  float64 `json:"factor"`
+	Max     string  `json:"max"`
+	Jitter  float64 `json:"jitter"`
+}
+
+// Progress is how far the newest attempt has come.
+type Progress struct {
+	Fraction *float64  `json:"fraction"`
+	Message  string    `json:"message"`
+	At       task.Time `json:"at"`
+}
+
+// Waiting is why a task is not running.
+type Waiting struct {
+	Reason   string         `json:"reason"`
+	Resource string         `json:"resource,omitempty"`
+	Needed   *task.Quantity `json:"needed,omitempty"`
+	Free     *task.Quantity `json:"free,omitempty"`
+	Position int            `json:"position,omitempty"`
+	Until    *task.Time     `json:"until,omitempty"`
+}
+
+// View makes the outside's shape of a task.
+func View(t task.Task) Task {
+	v := Task{
+		ID: t.ID.String(), Namespace: t.Namespace, Kind: t.Kind, Queue: t.Queue,
+		Priority: t.Priority, Payload: t.Payload, Resources: t.Resources, Labels: t.Labels,
+		RunAt: timeOrNil(t.RunAt), Timeout: durationOrEmpty(t.Timeout), Deadline: timeOrNil(t.Deadline),
+		MaxAttempts: t.MaxAttempts, UniqueKey: t.UniqueKey,
+		Retry: Retry{
+			Initial: t.Retry.Initial.String(), Factor: t.Retry.Factor,
+			Max: t.Retry.Max.String(), Jitter: t.Retry.Jitter,
+		},
+		State: t.State, Attempt: t.Attempt, Result: t.Result, Error: t.Failure, Errors: t.Failures,
+		Node: t.Node, Worker: t.Worker, Cursor: t.Cursor.String(),
+		CreatedAt: task.Time(t.Created), StartedAt: timeOrNil(t.Started), FinishedAt: timeOrNil(t.Finished),
+	}
+	if !t.BatchID.IsZero() {
+		v.BatchID = t.BatchID.String()
+	}
+	if t.Progress != nil {
+		v.Progress = &Progress{Fraction: t.Progress.Fraction, Message: t.Progress.Message, At: task.Time(t.Progress.At)}
+	}
+	return v
+}
+
+// ViewWaiting makes the outside's shape of why a task waits; nil stays nil.
+func ViewWaiting(w *task.Waiting) *Waiting {
+	if w == nil {
+		return nil
+	}
+	v := &Waiting{Reason: w.Reason, Resource: w.Resource, Position: w.Position, Until: timeOrNil(w.Until)}
+	if w.Resource != "" {
+		v.Needed, v.Free = &w.Needed, &w.Free
+	}
+	return v
+}
+
+// Event is one event as clients read it.
+type Event struct {
+	Task   string          `json:"task" format:"uuid"`
+	Cursor string          `json:"cursor" doc:"ATTEMPT.SEQ"`
+	Type   task.EventType  `json:"type" enum:"state,progress,log,output"`
+	At     task.Time       `json:"at"`
+	Data   json.RawMessage `json:"data"`
+}
+
+// ViewEvent makes the outside's shape of an event.
+func ViewEvent(e task.Event) Event {
+	return Event{
+		Task: e.Task.String(), Cursor: e.Cursor.String(), Type: e.Type,
+		At: task.Time(e.At), Data: e.Data,
+	}
+}
+
+func timeOrNil(t time.Time) *task.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return (*task.Time)(&t)
+}
+
+func durationOrEmpty(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return d.String()
+}
