@@ -1,0 +1,327 @@
+package actors
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/troupe-run/troupe/runtime/task"
+)
+
+// How much this node holds. It takes what it expects to start within
+// holdAhead; never less than holdLeast of a lane, lest it run dry between two
+// claims, and never more than holdMost in all.
+const (
+	holdAhead = 250 * time.Millisecond
+	holdLeast = 128
+	holdMost  = 20000
+)
+
+// pollEvery is the heartbeat behind all hints: whatever message was lost, the
+// backlog is looked at again after this long.
+const pollEvery = time.Second
+
+// claimer decides which tasks this node holds. It admits new ones, takes unheld
+// ones as room appears, looks after those nobody holds whose time has come, and
+// sends the least urgent back when a more urgent one needs the place.
+//
+// It counts what waits in each lane, so that tasks that cannot start (no GPU
+// here, all licences in use) never take the place of others that can.
+type claimer struct {
+	node *Node
+
+	waiting map[task.Lane]int
+	total   int
+	rate    float64 // starts a second, smoothed
+	starts  int     // since the last poll
+
+	// Ranks from backlog on may be unheld in the store, apart from the lanes in
+	// left. A newcomer is held at once only if it passes none of them.
+	backlog int64
+	left    map[task.Lane]bool // lanes that have a backlog and were full
+
+	claiming bool
+	again    bool  // something came up while a claim was under way
+	during   int64 // the lowest rank of it
+
+	lookingDue bool
+	dueAgain   bool
+	wakeGen    uint64
+	wakeAt     time.Time
+	closed     bool
+}
+
+const (
+	noBacklog  = math.MaxInt64
+	allBacklog = math.MinInt64
+)
+
+func newClaimer(n *Node) actor.Producer {
+	return func() actor.Actor {
+		return &claimer{node: n, waiting: map[task.Lane]int{}, left: map[task.Lane]bool{}, backlog: allBacklog, closed: n.draining.Load()}
+	}
+}
+
+// Receive implements [actor.Actor].
+func (c *claimer) Receive(ctx actor.Context) {
+	switch msg := ctx.Message().(type) {
+	case *actor.Started:
+		c.pollAgain(ctx)
+		c.claim(ctx)
+		c.lookDue(ctx)
+	case admit:
+		c.admit(ctx, msg)
+	case refused:
+		for _, l := range msg.lane {
+			c.count(l, -1)
+		}
+	case unheld:
+		c.unheld(ctx, msg)
+	case load:
+		c.load(ctx, msg)
+	case recount:
+		c.waiting, c.total = map[task.Lane]int{}, 0
+		for l, n := range msg.waiting {
+			c.count(l, n)
+		}
+		c.claim(ctx)
+	case claimed:
+		c.claimed(ctx, msg)
+	case dueFound:
+		c.dueFound(ctx, msg)
+	case wake:
+		if msg.gen == c.wakeGen {
+			c.wakeAt = time.Time{}
+			c.lookDue(ctx)
+		}
+	case poll:
+		c.poll(ctx)
+	case kindsChanged:
+		c.backlog = allBacklog
+		c.claim(ctx)
+	case stopClaiming:
+		c.closed = true
+		ctx.Send(c.node.scheduler, shed{n: -1})
+		ctx.Respond(drained{})
+	}
+}
+
+func (c *claimer) count(l task.Lane, n int) {
+	now := max(0, c.waiting[l]+n)
+	c.total += now - c.waiting[l]
+	if now == 0 {
+		delete(c.waiting, l)
+		return
+	}
+	c.waiting[l] = now
+}
+
+// room is how many waiting tasks of one lane this node wants.
+func (c *claimer) room() int {
+	return min(holdMost/2, max(holdLeast, int(c.rate*holdAhead.Seconds())))
+}
+
+// admit gives each new task to this node or to the backlog, and passes all to
+// the journal, which answers whoever asked.
+func (c *claimer) admit(ctx actor.Context, msg admit) {
+	if c.closed {
+		results := make([]task.Submitted, len(msg.subs))
+		for i := range results {
+			results[i].Err = task.ErrClosed
+		}
+		ctx.Respond(submitted{results: results})
+		return
+	}
+	now := time.Now()
+	ms := make([]task.Mutation, len(msg.subs))
+	for i, sub := range msg.subs {
+		step := task.New(sub.Spec, now, 0)
+		if c.wants(step.Task) {
+			step.Task.Holder = c.node.incarnation
+			c.count(step.Task.Lane(), 1)
+		}
+		ms[i] = task.Mutation{Op: task.Insert, Task: step.Task, Events: step.Events, Request: sub.Request}
+	}
+	ctx.RequestWithCustomSender(c.node.journal, submit{ms: ms}, ctx.Sender())
+	if over := c.total - holdMost; over > 0 {
+		ctx.Send(c.node.scheduler, shed{n: over})
+	}
+}
+
+// wants says whether a new task should be held at once. It may not pass a task
+// in the backlog that ranks before it.
+func (c *claimer) wants(t task.Task) bool {
+	l := t.Lane()
+	return t.State == task.Queued && t.Rank() < c.backlog && !c.left[l] &&
+		c.waiting[l] < c.room() && c.total < holdMost && c.runs(l)
+}
+
+// runs says whether tasks of this lane can run here at all just now.
+func (c *claimer) runs(l task.Lane) bool {
+	return c.node.handler(l.Kind) != nil && !c.node.isPaused(l.Namespace, l.Queue)
+}
+
+// full says that more of this lane is not wanted before some have started.
+func (c *claimer) full(l task.Lane) bool { return c.waiting[l] > c.room()/2 }
+
+func (c *claimer) unheld(ctx actor.Context, msg unheld) {
+	for l, head := range msg.heads {
+		switch {
+		case !c.runs(l):
+		case c.full(l):
+			c.left[l] = true
+		default:
+			c.backlog, c.during = min(c.backlog, head), min(c.during, head)
+			c.claim(ctx)
+		}
+	}
+	c.wakeNot(ctx, msg.wake)
+}
+
+func (c *claimer) load(ctx actor.Context, msg load) {
+	c.starts += msg.started
+	for l, n := range msg.delta {
+		c.count(l, n)
+	}
+	c.claim(ctx)
+}
+
+// claim takes unheld tasks if there may be some and there is room for them.
+func (c *claimer) claim(ctx actor.Context) {
+	eased := false
+	for l := range c.left {
+		eased = eased || !c.full(l)
+	}
+	if c.closed || c.backlog == noBacklog && !eased {
+		return
+	}
+	if c.claiming {
+		c.again = true
+		return
+	}
+	room := c.room()
+	var full []task.Lane
+	waiting := 0
+	for l, n := range c.waiting {
+		if c.full(l) {
+			full = append(full, l)
+		} else {
+			waiting += n
+		}
+	}
+	limit := min(room-waiting, holdMost-c.total)
+	kinds := c.node.kindNames()
+	if limit < room/4 || len(kinds) == 0 {
+		return
+	}
+	c.claiming, c.again, c.during = true, false, noBacklog
+	q := task.Claim{Holder: c.node.incarnation, Kinds: kinds, Limit: limit, Full: full}
+	self, root := ctx.Self(), c.node.root
+	c.node.work(func(workCtx context.Context) {
+		tasks, err := c.node.cfg.Store.Claim(workCtx, q)
+		root.Send(self, claimed{tasks: tasks, q: q, err: err})
+	})
+}
+
+func (c *claimer) claimed(ctx actor.Context, msg claimed) {
+	c.claiming = false
+	if msg.err != nil {
+		c.node.log.Warn("cannot claim tasks", "error", msg.err)
+		return // the next poll tries again
+	}
+	clear(c.left)
+	for _, l := range msg.q.Full {
+		c.left[l] = true
+	}
+	c.backlog = c.during
+	if last := len(msg.tasks) - 1; last+1 == msg.q.Limit {
+		c.backlog = min(c.backlog, msg.tasks[last].Rank())
+	}
+	for _, t := range msg.tasks {
+		c.count(t.Lane(), 1)
+	}
+	if len(msg.tasks) > 0 {
+		ctx.Send(c.node.holder, hold{tasks: msg.tasks})
+	}
+	if c.again || len(msg.tasks) > 0 {
+		c.claim(ctx)
+	}
+}
+
+// lookDue reads which unheld tasks have come due or passed their deadline.
+func (c *claimer) lookDue(ctx actor.Context) {
+	if c.closed {
+		return
+	}
+	if c.lookingDue {
+		c.dueAgain = true
+		return
+	}
+	const most = 1000
+	c.lookingDue, c.dueAgain = true, false
+	self, root := ctx.Self(), c.node.root
+	c.node.work(func(workCtx context.Context) {
+		tasks, next, err := c.node.cfg.Store.Due(workCtx, time.Now(), most)
+		root.Send(self, dueFound{tasks: tasks, next: next, full: len(tasks) == most, err: err})
+	})
+}
+
+// dueFound moves tasks on whose time has come. The writes are guarded by nobody
+// holding them, so it does no harm if somebody else does so too.
+func (c *claimer) dueFound(ctx actor.Context, msg dueFound) {
+	c.lookingDue = false
+	if msg.err != nil {
+		c.node.log.Warn("cannot look for due tasks", "error", msg.err)
+		return
+	}
+	now := time.Now()
+	for _, t := range msg.tasks {
+		step, err := t.Expire(now)
+		if err != nil {
+			step, err = t.Due(now)
+		}
+		if err == nil {
+			ctx.Send(c.node.journal, write{m: step.Mutation()})
+		}
+	}
+	c.wakeNot(ctx, msg.next)
+	if len(msg.tasks) > 0 && msg.full || c.dueAgain {
+		// Those just found must be stored before they are looked for again.
+		c.wakeNot(ctx, now.Add(20*time.Millisecond))
+	}
+}
+
+// wakeNot sees to it that due tasks are looked for no later than at.
+func (c *claimer) wakeNot(ctx actor.Context, at time.Time) {
+	if at.IsZero() || !c.wakeAt.IsZero() && !at.Before(c.wakeAt) {
+		return
+	}
+	c.wakeAt = at
+	c.wakeGen++
+	gen, self, root := c.wakeGen, ctx.Self(), c.node.root
+	wait := max(0, time.Until(at))
+	if wait > pollEvery {
+		c.wakeAt = time.Time{} // a poll comes first and learns it again
+		return
+	}
+	time.AfterFunc(wait, func() { root.Send(self, wake{gen: gen}) })
+}
+
+func (c *claimer) poll(ctx actor.Context) {
+	c.rate += 0.5 * (float64(c.starts)/pollEvery.Seconds() - c.rate)
+	c.starts = 0
+	c.lookDue(ctx)
+	c.backlog = min(c.backlog, noBacklog-1) // look once more, whatever was believed
+	ctx.Send(c.node.scheduler, poll{})      // answered with recount, which claims
+	c.pollAgain(ctx)
+}
+
+func (c *claimer) pollAgain(ctx actor.Context) {
+	if c.node.stopped.Load() {
+		return
+	}
+	self, root := ctx.Self(), c.node.root
+	time.AfterFunc(pollEvery, func() { root.Send(self, poll{}) })
+}

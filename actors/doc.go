@@ -1,0 +1,52 @@
+// Package actors does the work of a node. Package runtime starts it and speaks
+// for it; nobody else imports it. What a task may do is decided in package task
+// and what runs next in package schedule: the actors carry messages to these
+// rules and results from them. An actor's step is always: decide, store,
+// believe, act.
+//
+//	node ─┬─ holder ──── task …       one per task this node holds
+//	      ├─ workers ─── worker …     one per attempt under way
+//	      ├─ sessions ── session …    one per watcher
+//	      ├─ feeds                    who follows which batch, queue or filter
+//	      ├─ journal                  the one writer
+//	      ├─ scheduler                ready queues and resource tokens
+//	      ├─ claimer                  what this node holds
+//	      └─ sweeper                  what may be forgotten
+//
+// # The way of a task
+//
+//	caller ─admit─► claimer ─submit─► journal ═══ store
+//	                                     │ hold
+//	                                  holder ─► task ─ready─► scheduler
+//	                                              ▲◄──start──────┘
+//	                                              │ run          ▲ release
+//	                                           workers ─► worker │
+//	                                              │ said, finished
+//	                                             task ─write─► journal ═══ store
+//	                                              │ frames
+//	                                           session ─► outbox
+//
+// # What happens after a crash
+//
+// A panic is logged with its stack, counted, and costs the actor that panicked
+// and nobody else:
+//
+//	actor      then                     rebuilt from
+//	journal    restarted                its ledger, which outlives the instance
+//	scheduler  restarted                the tasks, which are asked (census)
+//	claimer    restarted                the scheduler's count, the store
+//	task       restarted                its row; a running attempt is over, counted
+//	worker     restarted                nothing; its attempt fails (worker_crashed)
+//	session    restarted                nothing; the watcher is told to come back
+//	sweeper    restarted                nothing
+//	holder, workers, sessions, feeds
+//	           resumed                  their map, which each message leaves whole
+//
+// A panic of a handler is a failed attempt and no crash of anything.
+//
+// # Goroutines
+//
+// Messages are handled one at a time, so nothing in an actor is locked. What
+// may block runs in [Node.work] and comes back as a message. What actors share
+// lies in [Node]: collaborators that never change, and a few counters.
+package actors

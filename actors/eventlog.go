@@ -1,0 +1,141 @@
+package actors
+
+import (
+	"encoding/json"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/troupe-run/troupe/runtime/task"
+)
+
+// How much of a task's log is kept in memory for watchers who come or come
+// back; older events are read from the store.
+const (
+	ringFrames = 512
+	ringBytes  = 256 << 10
+)
+
+// eventLog is the newest part of a task's log as its actor has it: what is not
+// stored yet, and some of what is. Live events may be shown at once, but none
+// may overtake a state event that is not on disk.
+type eventLog struct {
+	frames []*task.Frame
+	bytes  int
+	base   task.Cursor   // the event in front of frames; zero: none
+	shown  task.Cursor   // watchers have seen up to here
+	safe   task.Cursor   // stored up to here
+	hidden []task.Cursor // state events not stored yet, in order
+}
+
+// newEventLog is the log of a task whose newest event is at; all of it is
+// stored.
+func newEventLog(at task.Cursor) eventLog { return eventLog{base: at, shown: at, safe: at} }
+
+func (l *eventLog) add(e task.Event) {
+	l.frames = append(l.frames, &task.Frame{Kind: task.Happened, Topic: "task:" + e.Task.String(), Event: e})
+	l.bytes += len(e.Data)
+	l.trim()
+}
+
+func (l *eventLog) hide(c task.Cursor) { l.hidden = append(l.hidden, c) }
+
+// stored notes that everything up to c is on disk.
+func (l *eventLog) stored(c task.Cursor) {
+	l.safe = c
+	for len(l.hidden) > 0 && !c.Before(l.hidden[0]) {
+		l.hidden = l.hidden[1:]
+	}
+	l.trim()
+}
+
+// trim drops the oldest frames beyond the bounds, but none that is not stored.
+func (l *eventLog) trim() {
+	drop := 0
+	for len(l.frames)-drop > ringFrames || l.bytes > ringBytes {
+		if drop == len(l.frames) || l.safe.Before(l.frames[drop].Event.Cursor) {
+			break
+		}
+		l.bytes -= len(l.frames[drop].Event.Data)
+		l.base = l.frames[drop].Event.Cursor
+		drop++
+	}
+	if drop > 0 {
+		clear(l.frames[:drop])
+		l.frames = l.frames[drop:]
+	}
+}
+
+// fresh returns what may be shown now and has not been, and notes it as shown.
+func (l *eventLog) fresh() []*task.Frame {
+	out := l.between(l.shown)
+	if len(out) > 0 {
+		l.shown = out[len(out)-1].Event.Cursor
+	}
+	return out
+}
+
+// between returns the frames behind after that may be shown.
+func (l *eventLog) between(after task.Cursor) []*task.Frame {
+	first := len(l.frames)
+	for first > 0 && after.Before(l.frames[first-1].Event.Cursor) {
+		first--
+	}
+	last := len(l.frames)
+	if len(l.hidden) > 0 {
+		for last > first && !l.frames[last-1].Event.Cursor.Before(l.hidden[0]) {
+			last--
+		}
+	}
+	return l.frames[first:last:last]
+}
+
+// covers says whether everything behind after is here.
+func (l *eventLog) covers(after task.Cursor) bool { return !after.Before(l.base) }
+
+// show sends what may be seen now to everybody who watches.
+func (a *taskActor) show(ctx actor.Context) {
+	fresh := a.log.fresh()
+	if len(fresh) == 0 || len(a.watchers) == 0 {
+		return
+	}
+	for _, w := range a.watchers {
+		ctx.Send(w.pid, frames{gen: w.gen, frames: fresh})
+	}
+}
+
+// watch lets a session follow from a cursor, if all behind it is in memory;
+// else the session reads the log first and comes again.
+func (a *taskActor) watch(ctx actor.Context, msg watch) {
+	switch {
+	case msg.namespace != a.row.Namespace:
+		ctx.Respond(watching{gen: msg.gen, err: task.ErrNotFound})
+	case a.row.Cursor.Before(msg.after):
+		ctx.Respond(watching{gen: msg.gen, err: task.ErrCursorAhead})
+	case a.restarted || a.leaving && len(a.writes) == 0:
+		ctx.Respond(notHeld{gen: msg.gen})
+	case !a.log.covers(msg.after):
+		ctx.Respond(watching{gen: msg.gen, task: a.visible()})
+	default:
+		a.watchers[ctx.Sender().GetId()] = watcher{pid: ctx.Sender(), gen: msg.gen}
+		ctx.Respond(watching{gen: msg.gen, task: a.visible(), live: true, frames: a.log.between(msg.after)})
+	}
+}
+
+// visible is the row as a watcher may see it: as it is on disk, with the
+// progress and the place in the log that have been shown live.
+func (a *taskActor) visible() task.Task {
+	t := a.disk
+	if t.Attempt == a.row.Attempt && t.State == task.Running {
+		t.Progress = a.row.Progress
+	}
+	t.Cursor = a.log.shown
+	return t
+}
+
+func progressOf(e task.Event) *task.Progress {
+	var d task.ProgressData
+	if err := json.Unmarshal(e.Data, &d); err != nil {
+		return nil
+	}
+	return &task.Progress{Fraction: d.Fraction, Message: d.Message, At: e.At}
+}

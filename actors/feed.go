@@ -1,0 +1,105 @@
+package actors
+
+import (
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/troupe-run/troupe/runtime/task"
+)
+
+// feeds knows who follows what, and passes on what the journal has stored: to a
+// feed for each batch, queue or filter somebody follows, and to sessions that
+// wait for a task nobody holds to move. It is a registry (see supervision.go).
+type feeds struct {
+	node  *Node
+	feeds map[string]*feed // by namespace and topic name
+	tasks map[task.ID]map[string]*actor.PID
+}
+
+// feed is one followed batch, queue or filter. Its frames carry the topic's
+// name, so they are made once for all who follow it.
+type feed struct {
+	topic    task.Topic
+	watchers map[string]*actor.PID
+}
+
+// Receive implements [actor.Actor].
+func (f *feeds) Receive(ctx actor.Context) {
+	switch msg := ctx.Message().(type) {
+	case follow:
+		f.follow(ctx, msg)
+	case unfollow:
+		f.unfollow(ctx.Sender(), msg.topic)
+	case happened:
+		f.happened(ctx, msg)
+	}
+}
+
+func feedKey(t task.Topic) string { return t.Namespace + "\x00" + t.Name() }
+
+func (f *feeds) follow(ctx actor.Context, msg follow) {
+	who := ctx.Sender()
+	if id := msg.topic.Task; !id.IsZero() {
+		if f.tasks[id] == nil {
+			f.tasks[id] = map[string]*actor.PID{}
+		}
+		f.tasks[id][who.GetId()] = who
+	} else {
+		key := feedKey(msg.topic)
+		if f.feeds[key] == nil {
+			f.feeds[key] = &feed{topic: msg.topic, watchers: map[string]*actor.PID{}}
+		}
+		f.feeds[key].watchers[who.GetId()] = who
+	}
+	f.node.watched.Store(int64(len(f.feeds) + len(f.tasks)))
+	ctx.Respond(following{gen: msg.gen})
+}
+
+func (f *feeds) unfollow(who *actor.PID, topic task.Topic) {
+	if id := topic.Task; !id.IsZero() {
+		delete(f.tasks[id], who.GetId())
+		if len(f.tasks[id]) == 0 {
+			delete(f.tasks, id)
+		}
+	} else if fd := f.feeds[feedKey(topic)]; fd != nil {
+		delete(fd.watchers, who.GetId())
+		if len(fd.watchers) == 0 {
+			delete(f.feeds, feedKey(topic))
+		}
+	}
+	f.node.watched.Store(int64(len(f.feeds) + len(f.tasks)))
+}
+
+func (f *feeds) happened(ctx actor.Context, msg happened) {
+	for _, who := range f.tasks[msg.task.ID] {
+		ctx.Send(who, msg)
+	}
+	for _, fd := range f.feeds {
+		if !fd.topic.Match(msg.task) && !fd.leaves(msg.task) {
+			continue
+		}
+		name := fd.topic.Name()
+		var out []*task.Frame
+		for _, e := range msg.events {
+			if e.Type == task.EventState || e.Type == task.EventProgress {
+				out = append(out, &task.Frame{Kind: task.Happened, Topic: name, Event: e})
+			}
+		}
+		if len(out) == 0 {
+			continue
+		}
+		for _, who := range fd.watchers {
+			ctx.Send(who, fed{topic: name, frames: out})
+		}
+	}
+}
+
+// leaves says whether t may just have left a feed that selects by state: who
+// follows the running ones wants to see one end.
+func (fd *feed) leaves(t task.Task) bool {
+	if fd.topic.Filter == nil || len(fd.topic.Filter.States) == 0 {
+		return false
+	}
+	any := *fd.topic.Filter
+	any.States, any.Namespace = nil, fd.topic.Namespace
+	return any.Match(t)
+}

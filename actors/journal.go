@@ -1,0 +1,393 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/troupe-run/troupe/runtime/task"
+)
+
+// Bounds of one commit. A transaction this size takes a few milliseconds; a
+// larger one would only make everybody in it wait longer.
+const (
+	maxBatch      = 2000
+	maxBatchBytes = 8 << 20
+)
+
+// How often a commit that the store refused is tried again.
+const commitRetry = 250 * time.Millisecond
+
+// journal is the one writer: while a transaction commits, the next batch
+// gathers. Whoever asked is answered after the commit.
+//
+// Two writes of the same task that meet in one gathering become one. So the
+// start of an attempt that ends at once costs no write of its own.
+type journal struct {
+	node *Node
+	log  *slog.Logger
+	// What was taken over must outlive a crash of the actor: everybody in here
+	// waits for an answer. So it belongs to the recipe, not to the instance.
+	*ledger
+}
+
+// ledger is what the journal has taken over and not yet answered.
+type ledger struct {
+	gathering  *batch
+	committing *batch // with the store now, or waiting to be tried again
+	broken     bool   // the store refused the last commit, and it holds saves
+	flushers   []*actor.PID
+}
+
+// batch is one transaction's writes with those who wait for them.
+type batch struct {
+	entries []entry
+	bytes   int
+	byTask  map[task.ID]int // index of the latest entry of a task
+}
+
+// entry is one mutation and who wants to know what became of it: either the
+// senders of writes, or one of the submissions of a caller.
+type entry struct {
+	m     task.Mutation
+	acks  []ack
+	reply *reply
+	index int // into reply.results
+}
+
+type ack struct {
+	pid   *actor.PID
+	token uint64
+}
+
+// reply collects the answers to one submit, whose tasks may be spread over
+// several commits.
+type reply struct {
+	to      *actor.PID
+	results []task.Submitted
+	missing int
+}
+
+func newJournal(n *Node) actor.Producer {
+	l := &ledger{gathering: newBatch()}
+	return func() actor.Actor { return &journal{node: n, log: n.log, ledger: l} }
+}
+
+func newBatch() *batch { return &batch{byTask: map[task.ID]int{}} }
+
+// Receive implements [actor.Actor].
+func (j *journal) Receive(ctx actor.Context) {
+	switch msg := ctx.Message().(type) {
+	case *actor.Started:
+		j.commit(ctx) // after a crash: what had been gathered
+	case write:
+		j.gather(entry{m: msg.m, acks: []ack{{pid: ctx.Sender(), token: msg.token}}})
+		j.commit(ctx)
+	case submit:
+		j.submit(ctx, msg)
+	case committed:
+		j.committed(ctx, msg)
+	case retryCommit:
+		j.store(ctx)
+	case flush:
+		j.flushers = append(j.flushers, ctx.Sender())
+		j.answerFlush(ctx)
+	}
+}
+
+func (j *journal) submit(ctx actor.Context, msg submit) {
+	r := &reply{to: ctx.Sender(), results: make([]task.Submitted, len(msg.ms)), missing: len(msg.ms)}
+	for i, m := range msg.ms {
+		e := entry{m: m, reply: r, index: i}
+		if j.broken {
+			j.answer(ctx, e, task.Outcome{Err: task.ErrUnavailable})
+			continue
+		}
+		j.gather(e)
+	}
+	j.commit(ctx)
+}
+
+// gather adds a write to the coming batch, melting it into an earlier one of
+// the same task where one row and one segment can say both.
+func (j *journal) gather(e entry) {
+	b := j.gathering
+	id := e.m.Task.ID
+	if i, ok := b.byTask[id]; ok && melts(b.entries[i].m, e.m) {
+		earlier := &b.entries[i]
+		e.m.Guard = earlier.m.Guard
+		e.m.Events = append(earlier.m.Events, e.m.Events...)
+		e.m.Checkpoint = e.m.Checkpoint || earlier.m.Checkpoint
+		earlier.m = e.m
+		earlier.acks = append(earlier.acks, e.acks...)
+		return
+	}
+	b.byTask[id] = len(b.entries)
+	b.entries = append(b.entries, e)
+	b.bytes += size(e.m)
+}
+
+// melts says whether two saves can be one: the second was decided on the row
+// the first makes, and all their events are of one attempt.
+func melts(first, second task.Mutation) bool {
+	return first.Op == task.Save && second.Op == task.Save &&
+		first.Task.Guard() == second.Guard &&
+		(len(first.Events) == 0 || len(second.Events) == 0 ||
+			first.Events[0].Cursor.Attempt == second.Events[0].Cursor.Attempt)
+}
+
+func size(m task.Mutation) int {
+	n := len(m.Task.Payload) + len(m.Task.Result) + 256
+	for _, e := range m.Events {
+		n += len(e.Data) + 64
+	}
+	return n
+}
+
+// commit hands the gathered batch to the store unless one is with it already.
+func (j *journal) commit(ctx actor.Context) {
+	if j.committing != nil || len(j.gathering.entries) == 0 {
+		return
+	}
+	j.committing, j.gathering = j.gathering.cut()
+	j.store(ctx)
+}
+
+// cut splits off what fits in one transaction.
+func (b *batch) cut() (now, later *batch) {
+	if len(b.entries) <= maxBatch && b.bytes <= maxBatchBytes {
+		return b, newBatch()
+	}
+	now, later = newBatch(), newBatch()
+	for i, e := range b.entries {
+		to := now
+		if i > 0 && (i >= maxBatch || now.bytes > maxBatchBytes) {
+			to = later
+		}
+		to.byTask[e.m.Task.ID] = len(to.entries)
+		to.entries = append(to.entries, e)
+		to.bytes += size(e.m)
+	}
+	return now, later
+}
+
+func (j *journal) store(ctx actor.Context) {
+	if j.committing == nil {
+		return
+	}
+	b, self, root := j.committing, ctx.Self(), j.node.root
+	j.node.metrics.batch.Observe(float64(len(b.entries)))
+	j.node.work(func(workCtx context.Context) {
+		began := time.Now()
+		outcomes, err := appendAll(workCtx, j.node.cfg.Store, b.mutations(), j.log)
+		j.node.metrics.commit.Observe(time.Since(began).Seconds())
+		root.Send(self, committed{batch: b, outcomes: outcomes, err: err})
+	})
+}
+
+func (b *batch) mutations() []task.Mutation {
+	ms := make([]task.Mutation, len(b.entries))
+	for i, e := range b.entries {
+		ms[i] = e.m
+	}
+	return ms
+}
+
+func (j *journal) committed(ctx actor.Context, msg committed) {
+	if msg.batch != j.committing {
+		return
+	}
+	if msg.err != nil {
+		j.failed(ctx, msg.err)
+		return
+	}
+	j.broken = false
+	j.committing = nil
+	j.settle(ctx, msg.batch, msg.outcomes)
+	j.commit(ctx)
+	j.answerFlush(ctx)
+}
+
+// failed handles a store that kept nothing. New tasks are refused; their
+// submitters may come again. What is said of tasks that are ours cannot be
+// refused: it is tried again until it can be stored.
+func (j *journal) failed(ctx actor.Context, err error) {
+	if !j.broken {
+		j.log.Error("the store refuses writes", "error", err)
+	}
+	rest := newBatch()
+	for _, e := range j.committing.entries {
+		if e.reply != nil {
+			j.answer(ctx, e, task.Outcome{Err: task.ErrUnavailable})
+			continue
+		}
+		rest.byTask[e.m.Task.ID] = len(rest.entries)
+		rest.entries = append(rest.entries, e)
+		rest.bytes += size(e.m)
+	}
+	if len(rest.entries) == 0 {
+		j.committing = nil
+		j.commit(ctx)
+		j.answerFlush(ctx)
+		return
+	}
+	j.broken, j.committing = true, rest
+	self, root := ctx.Self(), j.node.root
+	time.AfterFunc(commitRetry, func() { root.Send(self, retryCommit{}) })
+}
+
+// settle tells everybody what became of a batch.
+func (j *journal) settle(ctx actor.Context, b *batch, outcomes []task.Outcome) {
+	var admitted []task.Task
+	var news unheld
+	watched := j.node.watched.Load() > 0
+	for i, e := range b.entries {
+		out := outcomes[i]
+		if e.reply == nil && errors.Is(out.Err, task.ErrUnavailable) {
+			j.gather(e) // set apart from a batch that was stored, and not stored itself
+			continue
+		}
+		j.answer(ctx, e, out)
+		if out.Err != nil || out.Existing != nil {
+			continue
+		}
+		t := e.m.Task
+		switch {
+		case e.m.Op != task.Insert && e.m.Op != task.Save:
+			continue
+		case t.Holder == 0 && !t.State.Terminal():
+			news.add(t)
+		case e.m.Op == task.Insert && t.Holder == j.node.incarnation:
+			admitted = append(admitted, t)
+		}
+		if watched && len(e.m.Events) > 0 {
+			ctx.Send(j.node.feeds, happened{task: t, events: e.m.Events})
+		}
+	}
+	if len(admitted) > 0 {
+		ctx.Send(j.node.holder, hold{tasks: admitted})
+	}
+	if news.heads != nil || !news.wake.IsZero() {
+		ctx.Send(j.node.claimer, news)
+	}
+}
+
+func (u *unheld) add(t task.Task) {
+	if t.State == task.Queued {
+		if u.heads == nil {
+			u.heads = map[task.Lane]int64{}
+		}
+		l, rank := t.Lane(), t.Rank()
+		if head, ok := u.heads[l]; !ok || rank < head {
+			u.heads[l] = rank
+		}
+	}
+	if at := t.WakeAt(); !at.IsZero() && (u.wake.IsZero() || at.Before(u.wake)) {
+		u.wake = at
+	}
+}
+
+func (j *journal) answer(ctx actor.Context, e entry, out task.Outcome) {
+	for _, a := range e.acks {
+		if a.pid != nil {
+			ctx.Send(a.pid, wrote{token: a.token, outcome: out})
+		}
+	}
+	if e.reply == nil {
+		return
+	}
+	result := task.Submitted{Task: e.m.Task, Created: true, Err: out.Err}
+	if out.Existing != nil {
+		result = task.Submitted{Task: *out.Existing}
+	}
+	if out.Err == nil && out.Existing == nil {
+		j.node.counters.submitted.Add(1)
+	} else if e.m.Task.Holder != 0 {
+		ctx.Send(j.node.claimer, refused{lane: []task.Lane{e.m.Task.Lane()}})
+	}
+	e.reply.results[e.index] = result
+	e.reply.missing--
+	if e.reply.missing == 0 {
+		ctx.Send(e.reply.to, submitted{results: e.reply.results})
+	}
+}
+
+func (j *journal) answerFlush(ctx actor.Context) {
+	if j.committing != nil || len(j.gathering.entries) > 0 {
+		return
+	}
+	for _, pid := range j.flushers {
+		ctx.Send(pid, flushed{})
+	}
+	j.flushers = nil
+}
+
+// appendAll stores a batch and comes back only when its fate is known. A write
+// that the store cannot digest is set apart, so that it fails alone.
+func appendAll(ctx context.Context, s task.Store, ms []task.Mutation, log *slog.Logger) ([]task.Outcome, error) {
+	outcomes, err := s.Append(ctx, ms)
+	for errors.Is(err, task.ErrUnknown) {
+		log.Warn("reading back a batch of unknown fate", "writes", len(ms), "error", err)
+		var kept bool
+		if kept, err = readBack(ctx, s, ms); err == nil && kept {
+			return make([]task.Outcome, len(ms)), nil
+		}
+		if err == nil {
+			outcomes, err = s.Append(ctx, ms)
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return nil, task.ErrUnavailable
+		case <-time.After(commitRetry):
+			err = task.ErrUnknown
+		}
+	}
+	if err == nil || errors.Is(err, task.ErrUnavailable) || ctx.Err() != nil {
+		return outcomes, err
+	}
+	if len(ms) == 1 {
+		log.Error("the store cannot digest a write", "task", ms[0].Task.ID.String(), "op", ms[0].Op, "error", err)
+		return []task.Outcome{{Err: err}}, nil
+	}
+	outcomes = make([]task.Outcome, 0, len(ms))
+	for i := range ms {
+		one, err := appendAll(ctx, s, ms[i:i+1], log)
+		if err != nil {
+			// Part of the batch is stored. Saying so of the rest is right: they
+			// are not, and stale is what a repetition of the stored ones would be.
+			for range ms[i:] {
+				outcomes = append(outcomes, task.Outcome{Err: err})
+			}
+			return outcomes, nil
+		}
+		outcomes = append(outcomes, one...)
+	}
+	return outcomes, nil
+}
+
+// readBack says whether a batch was kept. It is atomic, so one write that left
+// a mark tells of all.
+func readBack(ctx context.Context, s task.Store, ms []task.Mutation) (kept bool, err error) {
+	for _, m := range ms {
+		if m.Op != task.Insert && m.Op != task.Save {
+			continue
+		}
+		t, err := s.Task(ctx, m.Task.Namespace, m.Task.ID)
+		switch {
+		case errors.Is(err, task.ErrNotFound):
+			return false, nil
+		case err != nil:
+			return false, err
+		}
+		same := t.Cursor == m.Task.Cursor && t.Guard() == m.Task.Guard()
+		if m.Op == task.Insert {
+			same = same && t.Created.Equal(m.Task.Created.Truncate(time.Microsecond))
+		}
+		return same, nil
+	}
+	return true, nil
+}

@@ -1,0 +1,69 @@
+package actors
+
+import (
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/troupe-run/troupe/runtime/task"
+)
+
+// metrics is what this package tells Prometheus. No label is unbounded.
+type metrics struct {
+	batch   prometheus.Histogram
+	commit  prometheus.Histogram
+	delay   prometheus.Histogram
+	held    prometheus.Gauge
+	waiting prometheus.Gauge
+	running prometheus.Gauge
+	watched prometheus.Gauge
+	lost    prometheus.Counter
+	panics  prometheus.Counter
+	buried  prometheus.Counter
+	ended   *prometheus.CounterVec
+}
+
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
+		batch: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "troupe_journal_batch_writes", Help: "Writes in one commit.",
+			Buckets: prometheus.ExponentialBuckets(1, 4, 7),
+		}),
+		commit: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "troupe_journal_commit_seconds", Help: "How long one commit took.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 3, 10),
+		}),
+		delay: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "troupe_scheduling_delay_seconds", Help: "From when a task could run to when its attempt started.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 4, 12),
+		}),
+		held:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "troupe_tasks_held", Help: "Tasks held by this node."}),
+		waiting: prometheus.NewGauge(prometheus.GaugeOpts{Name: "troupe_tasks_waiting", Help: "Held tasks that could run and wait for room."}),
+		running: prometheus.NewGauge(prometheus.GaugeOpts{Name: "troupe_tasks_running", Help: "Tasks whose attempt holds its resources."}),
+		watched: prometheus.NewGauge(prometheus.GaugeOpts{Name: "troupe_watchers", Help: "Open sessions of watchers."}),
+		lost: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "troupe_holds_lost_total", Help: "Held tasks whose row had moved on.",
+		}),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{Name: "troupe_actor_panics_total", Help: "Actors that panicked."}),
+		buried: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "troupe_orphans_freed_total", Help: "Tasks freed from nodes that died.",
+		}),
+		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "troupe_tasks_ended_total", Help: "Tasks that ended, by state.",
+		}, []string{"state"}),
+	}
+	for _, c := range []prometheus.Collector{
+		m.batch, m.commit, m.delay, m.held, m.waiting, m.running, m.watched, m.lost, m.panics, m.buried, m.ended,
+	} {
+		if err := r.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// counters is what the node counts for [task.Stats].
+type counters struct {
+	submitted, started, retried atomic.Uint64
+	ended                       [task.Cancelled + 1]atomic.Uint64
+}

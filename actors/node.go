@@ -1,0 +1,246 @@
+package actors
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/troupe-run/troupe/runtime/task"
+)
+
+// Config is what a node is made of. Store, Log and Metrics must be given.
+type Config struct {
+	Store    task.Store
+	Log      *slog.Logger
+	Metrics  prometheus.Registerer
+	Name     string         // shown on tasks and in lists
+	Address  string         // where it can be reached; informational
+	Capacity task.Resources // what attempts may hold at once
+	Limits   task.Limits
+
+	Retention task.Retention // Now is ignored
+}
+
+// Node is one life of one process: the actors below it, and what they share.
+type Node struct {
+	cfg         Config
+	log         *slog.Logger
+	metrics     *metrics
+	counters    counters
+	incarnation task.Incarnation
+	since       time.Time
+
+	system *actor.ActorSystem
+	root   *actor.RootContext
+	top    *actor.PID
+	journal, scheduler, claimer, holder,
+	workers, sessions, feeds *actor.PID
+
+	life    context.Context //nolint:containedctx // of the node's goroutines; ends when it is torn down
+	end     context.CancelFunc
+	running sync.WaitGroup // goroutines of work
+
+	tokens       atomic.Uint64 // names writes to the journal
+	watched      atomic.Int64  // topics somebody follows: 0 spares the feeds
+	sessionCount atomic.Int64
+	draining     atomic.Bool
+	stopped      atomic.Bool
+
+	mu       sync.RWMutex
+	handlers map[string]Handler
+	paused   map[task.Queue]bool // keyed without Paused
+}
+
+// Start joins the store, ends what dead predecessors left behind, and starts
+// the actors. The node runs until [Node.Stop].
+func Start(ctx context.Context, cfg Config) (*Node, error) {
+	cfg.Limits = cfg.Limits.WithDefaults()
+	m, err := newMetrics(cfg.Metrics)
+	if err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
+	n := &Node{
+		cfg: cfg, log: cfg.Log, metrics: m, since: time.Now(),
+		handlers: map[string]Handler{}, paused: map[task.Queue]bool{},
+	}
+	joined, err := cfg.Store.Renew(ctx, task.Node{Name: cfg.Name, Address: cfg.Address, Started: n.since, Seen: n.since})
+	if err != nil {
+		return nil, fmt.Errorf("join the store: %w", err)
+	}
+	n.incarnation = joined.Incarnation
+	freed, err := bury(ctx, cfg.Store, time.Now)
+	if err != nil {
+		return nil, fmt.Errorf("free the tasks of dead nodes: %w", err)
+	}
+	if freed > 0 {
+		m.buried.Add(float64(freed))
+		n.log.Info("freed tasks of a node that died", "tasks", freed)
+	}
+	overview, err := cfg.Store.Overview(ctx, task.Scope{})
+	if err != nil {
+		return nil, fmt.Errorf("read the queues: %w", err)
+	}
+	for _, q := range overview.Queues {
+		if q.Paused {
+			n.paused[task.Queue{Namespace: q.Namespace, Name: q.Name}] = true
+		}
+	}
+	n.life, n.end = context.WithCancel(context.WithoutCancel(ctx))
+	n.system = actor.NewActorSystem(
+		actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return libraryLogger(n.log) }),
+		actor.WithDeadLetterRequestLogging(false),
+		actor.WithDeadLetterThrottleCount(0),
+	)
+	n.root = n.system.Root
+	ready := make(chan struct{})
+	n.top = n.root.Spawn(n.props(func() actor.Actor { return &nodeActor{node: n, ready: ready} },
+		supervisor{log: n.log, registry: n.registry}))
+	<-ready
+	return n, nil
+}
+
+// libraryLogger lets through what the actor library says of trouble. Its
+// chatter about recovering is said better by our own mailbox.
+func libraryLogger(log *slog.Logger) *slog.Logger {
+	return slog.New(atLeast{Handler: log.Handler(), level: slog.LevelWarn})
+}
+
+type atLeast struct {
+	slog.Handler
+	level slog.Level
+}
+
+func (h atLeast) Enabled(ctx context.Context, l slog.Level) bool {
+	return l >= h.level && h.Handler.Enabled(ctx, l)
+}
+
+// nodeActor is the root of the tree: it makes the node's actors, in this order,
+// and supervises them.
+type nodeActor struct {
+	node  *Node
+	ready chan struct{} // closed once all are made
+}
+
+// Receive implements [actor.Actor].
+func (a *nodeActor) Receive(ctx actor.Context) {
+	if _, ok := ctx.Message().(*actor.Started); !ok {
+		return
+	}
+	n := a.node
+	spawn := func(produce actor.Producer) *actor.PID { return ctx.Spawn(n.props(produce, supervisor{log: n.log})) }
+	n.holder = spawn(func() actor.Actor { return &holder{node: n, tasks: map[task.ID]*actor.PID{}} })
+	n.feeds = spawn(func() actor.Actor {
+		return &feeds{node: n, feeds: map[string]*feed{}, tasks: map[task.ID]map[string]*actor.PID{}}
+	})
+	n.sessions = spawn(func() actor.Actor { return &sessions{node: n} })
+	n.workers = spawn(func() actor.Actor { return &workers{node: n, runs: map[task.ID]*actor.PID{}} })
+	n.journal = spawn(newJournal(n))
+	n.scheduler = spawn(newScheduler(n))
+	n.claimer = spawn(newClaimer(n))
+	spawn(func() actor.Actor { return &sweeper{node: n} })
+	close(a.ready)
+}
+
+// registry says which of the node's actors are resumed after a panic instead of
+// restarted.
+func (n *Node) registry(pid *actor.PID) bool {
+	return slices.ContainsFunc([]*actor.PID{n.holder, n.feeds, n.sessions, n.workers}, pid.Equal)
+}
+
+// Handle makes h the handler of a kind on this node.
+func (n *Node) Handle(kind string, h Handler) {
+	n.mu.Lock()
+	n.handlers[kind] = h
+	n.mu.Unlock()
+	n.root.Send(n.claimer, kindsChanged{})
+}
+
+func (n *Node) handler(kind string) Handler {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.handlers[kind]
+}
+
+func (n *Node) kindNames() []string {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return slices.Sorted(maps.Keys(n.handlers))
+}
+
+func (n *Node) isPaused(namespace, queue string) bool {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.paused[task.Queue{Namespace: namespace, Name: queue}]
+}
+
+func (n *Node) pausedQueues() []task.Queue {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return slices.Collect(maps.Keys(n.paused))
+}
+
+// Drain takes nothing new, gives back what waits, and lets attempts finish
+// until ctx ends; those left are cut off and handed back, uncounted. Watchers
+// are told to come back elsewhere.
+func (n *Node) Drain(ctx context.Context) {
+	if n.draining.Swap(true) {
+		return
+	}
+	background := context.WithoutCancel(ctx) // the bound is on attempts, not on storing their ends
+	_, _ = ask[drained](background, n, n.claimer, stopClaiming{})
+	if !n.awaitIdle(ctx, drain{}) {
+		last, cancel := context.WithTimeout(background, handBackWithin)
+		defer cancel()
+		n.awaitIdle(last, drain{hard: true})
+	}
+	_, _ = ask[flushed](background, n, n.journal, flush{})
+	n.root.Send(n.sessions, goodbye{within: time.Second})
+}
+
+// handBackWithin is how long cut-off handlers may take to return.
+const handBackWithin = 5 * time.Second
+
+// awaitIdle waits until no task is held, asking again as long as ctx lives.
+func (n *Node) awaitIdle(ctx context.Context, how drain) bool {
+	for ctx.Err() == nil {
+		step, cancel := context.WithTimeout(ctx, time.Second)
+		_, err := ask[drained](step, n, n.holder, how)
+		cancel()
+		if err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// Stop ends the actors and waits for the node's goroutines, then says goodbye
+// to the store, which stays open. Without a Drain before it this is a crash
+// that nobody has to wait for.
+func (n *Node) Stop(ctx context.Context) error {
+	if n.stopped.Swap(true) {
+		return nil
+	}
+	n.end()
+	stopErr := n.root.StopFuture(n.top).Wait()
+	n.system.Shutdown()
+	n.running.Wait()
+	_, err := n.cfg.Store.Renew(ctx, task.Node{
+		Incarnation: n.incarnation, Name: n.cfg.Name, Address: n.cfg.Address,
+		Started: n.since, Seen: time.Now(), Left: true,
+	})
+	if err != nil {
+		return fmt.Errorf("leave the store: %w", err)
+	}
+	if stopErr != nil {
+		return fmt.Errorf("stop the actors: %w", stopErr)
+	}
+	return nil
+}

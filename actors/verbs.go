@@ -1,0 +1,305 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/troupe-run/troupe/runtime/schedule"
+	"github.com/troupe-run/troupe/runtime/task"
+)
+
+// What the node does for its callers. Reads go to the store, which is the
+// truth; changes go to whoever speaks for the task.
+
+// Submit stores checked specs. One answer each, in order; a task is on disk when
+// its answer says so.
+func (n *Node) Submit(ctx context.Context, subs []task.Submission) []task.Submitted {
+	answer, err := ask[submitted](ctx, n, n.claimer, admit{subs: subs})
+	if err != nil {
+		if !errors.Is(err, task.ErrClosed) {
+			err = fmt.Errorf("submit: %w", task.ErrUnknown)
+		}
+		results := make([]task.Submitted, len(subs))
+		for i := range results {
+			results[i].Err = err
+		}
+		return results
+	}
+	return answer.results
+}
+
+// changeAttempts bounds how often a change of a task nobody holds is tried
+// against others who change it.
+const changeAttempts = 20
+
+// change stores a decision about a task that nobody holds; decide is asked anew
+// when the row moved in between.
+func (n *Node) change(ctx context.Context, namespace string, id task.ID,
+	decide func(task.Task) (task.Mutation, error),
+) (task.Task, error) {
+	for try := range changeAttempts {
+		if try > 0 {
+			select {
+			case <-time.After(time.Duration(try) * 2 * time.Millisecond):
+			case <-ctx.Done():
+				return task.Task{}, context.Cause(ctx)
+			}
+		}
+		t, err := n.cfg.Store.Task(ctx, namespace, id)
+		if err != nil {
+			return task.Task{}, err
+		}
+		if t.Holder != 0 {
+			return t, errHeld
+		}
+		m, err := decide(t)
+		if err != nil {
+			return t, err
+		}
+		answer, err := ask[wrote](ctx, n, n.journal, write{m: m})
+		switch {
+		case err != nil:
+			return t, err
+		case answer.outcome.Err == nil:
+			return m.Task, nil
+		case !errors.Is(answer.outcome.Err, task.ErrStale):
+			return t, answer.outcome.Err
+		}
+	}
+	return task.Task{}, task.ErrStale
+}
+
+var errHeld = errors.New("held by a node")
+
+// Cancel ends a task, and returns when that is on disk.
+func (n *Node) Cancel(ctx context.Context, namespace string, id task.ID, reason string) (task.Task, error) {
+	for range changeAttempts {
+		answer, err := ask[any](ctx, n, n.holder, forTask{id: id, msg: cancel{namespace: namespace, reason: reason}})
+		if err != nil {
+			return task.Task{}, err
+		}
+		if c, ok := answer.(cancelled); ok {
+			if c.err != nil && errors.Is(c.err, task.ErrStale) {
+				continue
+			}
+			return c.task, c.err
+		}
+		t, err := n.change(ctx, namespace, id, func(t task.Task) (task.Mutation, error) {
+			step, err := t.Cancel(time.Now(), reason)
+			return step.Mutation(), err
+		})
+		if !errors.Is(err, errHeld) {
+			if err == nil {
+				n.counters.ended[task.Cancelled].Add(1)
+			}
+			return t, err
+		}
+		select { // held, but its actor is not there yet
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+			return task.Task{}, context.Cause(ctx)
+		}
+	}
+	return task.Task{}, task.ErrStale
+}
+
+// Rerun starts a failed or cancelled task anew.
+func (n *Node) Rerun(ctx context.Context, namespace string, id task.ID) (task.Task, error) {
+	t, err := n.change(ctx, namespace, id, func(t task.Task) (task.Mutation, error) {
+		step, err := t.Rerun(time.Now())
+		return step.Mutation(), err
+	})
+	if errors.Is(err, errHeld) {
+		err = task.ErrNotTerminal
+	}
+	return t, err
+}
+
+// Delete forgets a task that has ended.
+func (n *Node) Delete(ctx context.Context, namespace string, id task.ID) error {
+	_, err := n.change(ctx, namespace, id, func(t task.Task) (task.Mutation, error) {
+		if !t.State.Terminal() {
+			return task.Mutation{}, task.ErrNotTerminal
+		}
+		return task.Mutation{Op: task.Delete, Task: t, Guard: t.Guard()}, nil
+	})
+	if errors.Is(err, errHeld) {
+		err = task.ErrNotTerminal
+	}
+	return err
+}
+
+// Pause stops or resumes a queue; attempts under way go on.
+func (n *Node) Pause(ctx context.Context, namespace, queue string, paused bool) (task.Queue, error) {
+	q := task.Queue{Namespace: namespace, Name: queue, Paused: paused}
+	answer, err := ask[wrote](ctx, n, n.journal, write{m: task.Mutation{Op: task.SetQueue, Queue: q}})
+	if err == nil {
+		err = answer.outcome.Err
+	}
+	if err != nil {
+		return task.Queue{}, fmt.Errorf("pause queue: %w", err)
+	}
+	key := task.Queue{Namespace: namespace, Name: queue}
+	n.mu.Lock()
+	if paused {
+		n.paused[key] = true
+	} else {
+		delete(n.paused, key)
+	}
+	n.mu.Unlock()
+	n.root.Send(n.scheduler, pause{namespace: namespace, queue: queue, paused: paused})
+	n.root.Send(n.claimer, kindsChanged{})
+	return q, nil
+}
+
+// Explain says why a task is not running; the Waiting is nil where it is, or
+// has ended.
+func (n *Node) Explain(ctx context.Context, t task.Task) (*task.Waiting, error) {
+	switch {
+	case t.State.Terminal(), t.State == task.Running:
+		return nil, nil
+	case t.State == task.Scheduled:
+		return &task.Waiting{Reason: task.WaitsForTime, Until: t.RunAt}, nil
+	case n.draining.Load():
+		return &task.Waiting{Reason: task.WaitsForNode}, nil
+	case n.handler(t.Kind) == nil:
+		return &task.Waiting{Reason: task.WaitsForHandler}, nil
+	case n.isPaused(t.Namespace, t.Queue):
+		return &task.Waiting{Reason: task.WaitsPaused}, nil
+	}
+	answer, err := ask[explained](ctx, n, n.scheduler, explain{id: t.ID})
+	if err != nil {
+		return nil, err
+	}
+	if answer.found {
+		return waitingOf(answer.reason), nil
+	}
+	if t.Holder == n.incarnation {
+		return &task.Waiting{Reason: task.WaitsForItsWorker}, nil
+	}
+	gauges, err := n.Resources(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return backlogged(t, gauges), nil
+}
+
+func waitingOf(r schedule.Reason) *task.Waiting {
+	w := &task.Waiting{Reason: r.Code, Position: r.Position}
+	if r.Resource != "" {
+		w.Resource, w.Needed, w.Free = r.Resource, task.Quantity(r.Needed), task.Quantity(r.Free)
+	}
+	return w
+}
+
+// backlogged explains a task no node holds.
+func backlogged(t task.Task, gauges []task.Gauge) *task.Waiting {
+	capacity := map[string]task.Quantity{}
+	for _, g := range gauges {
+		capacity[g.Name] = max(capacity[g.Name], g.Capacity)
+	}
+	for name, needed := range t.Resources {
+		if needed > capacity[name] {
+			return &task.Waiting{Reason: task.WaitsForever, Resource: name, Needed: needed, Free: capacity[name]}
+		}
+	}
+	return &task.Waiting{Reason: task.WaitsInBacklog}
+}
+
+// Resources gauges this node's resources.
+func (n *Node) Resources(ctx context.Context) ([]task.Gauge, error) {
+	answer, err := ask[gauged](ctx, n, n.scheduler, gauges{})
+	if err != nil {
+		return nil, fmt.Errorf("gauge resources: %w", err)
+	}
+	out := make([]task.Gauge, len(answer.gauges))
+	for i, g := range answer.gauges {
+		out[i] = task.Gauge{Node: n.cfg.Name, Name: g.Name, Capacity: task.Quantity(g.Capacity), Used: task.Quantity(g.Used)}
+	}
+	return out, nil
+}
+
+// Workers lists what runs tasks here: the local handlers, as one worker.
+func (n *Node) Workers(ctx context.Context) ([]task.Worker, error) {
+	answer, err := ask[gauged](ctx, n, n.scheduler, gauges{})
+	if err != nil {
+		return nil, fmt.Errorf("list workers: %w", err)
+	}
+	return []task.Worker{{
+		ID: fmt.Sprintf("%s-%d-local", n.cfg.Name, n.incarnation), Name: "local", Node: n.cfg.Name,
+		Kinds: n.kindNames(), Slots: n.cfg.Capacity[task.SlotResource], Running: answer.running, Since: n.since,
+	}}, nil
+}
+
+// Stats counts what this node has done.
+func (n *Node) Stats(ctx context.Context) (task.Stats, error) {
+	answer, err := ask[gauged](ctx, n, n.scheduler, gauges{})
+	if err != nil {
+		return task.Stats{}, fmt.Errorf("count: %w", err)
+	}
+	heldNow, err := ask[int](ctx, n, n.holder, held{})
+	if err != nil {
+		return task.Stats{}, fmt.Errorf("count: %w", err)
+	}
+	s := task.Stats{
+		Submitted: n.counters.submitted.Load(), Started: n.counters.started.Load(), Retried: n.counters.retried.Load(),
+		Ended: map[task.State]uint64{}, Held: heldNow, Waiting: answer.waiting, Running: answer.running,
+		Watchers: int(n.sessionCount.Load()), Since: n.since,
+	}
+	for _, state := range task.States() {
+		if state.Terminal() {
+			s.Ended[state] = n.counters.ended[state].Load()
+		}
+	}
+	return s, nil
+}
+
+// Incarnation is the number of this node's life.
+func (n *Node) Incarnation() task.Incarnation { return n.incarnation }
+
+// Ready says whether the node takes work: nil, or why not.
+func (n *Node) Ready() error {
+	if n.draining.Load() || n.stopped.Load() {
+		return task.ErrClosed
+	}
+	return nil
+}
+
+// Session is one watcher, see [task.Session].
+type Session struct {
+	node *Node
+	pid  *actor.PID
+}
+
+// OpenSession begins a watcher's session, which puts its frames into out.
+func (n *Node) OpenSession(namespace string, out task.Outbox) *Session {
+	pid, err := ask[*actor.PID](n.life, n, n.sessions, openSession{namespace: namespace, out: out})
+	if err != nil {
+		out.Offer(&task.Frame{Kind: task.Goodbye})
+	}
+	return &Session{node: n, pid: pid}
+}
+
+func (s *Session) send(msg any) {
+	if s.pid != nil {
+		s.node.root.Send(s.pid, msg)
+	}
+}
+
+// Subscribe implements [task.Session].
+func (s *Session) Subscribe(t task.Topic, after *task.Cursor, tag any) {
+	s.send(subscribe{topic: t, after: after, tag: tag})
+}
+
+// Unsubscribe implements [task.Session].
+func (s *Session) Unsubscribe(topic string) { s.send(unsubscribe{topic: topic}) }
+
+// Drained implements [task.Session].
+func (s *Session) Drained() { s.send(outboxEmpty{}) }
+
+// Close implements [task.Session].
+func (s *Session) Close() { s.send(closeSession{}) }

@@ -1,0 +1,84 @@
+package actors
+
+import (
+	"context"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/troupe-run/troupe/runtime/task"
+)
+
+// The goroutines of this package, beside those of the mailboxes and of timers,
+// are started here and nowhere else: what may block is done away from the
+// actors and comes back to them as a message.
+
+// work runs fn in a goroutine. Its context ends when the node is torn down,
+// which waits for fn.
+func (n *Node) work(fn func(context.Context)) {
+	n.running.Add(1)
+	go func() {
+		defer n.running.Done()
+		fn(n.life)
+	}()
+}
+
+// askTimeout bounds how long a caller waits for an actor's answer.
+const askTimeout = 30 * time.Second
+
+// ask sends a request to an actor and waits for its answer. A caller that has
+// gone away is not noticed before the answer, which is near: actors do not
+// block.
+func ask[T any](ctx context.Context, n *Node, to *actor.PID, msg any) (T, error) {
+	var zero T
+	wait := askTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		wait = min(wait, max(time.Millisecond, time.Until(deadline)))
+	}
+	if n.stopped.Load() {
+		return zero, task.ErrClosed
+	}
+	answer, err := n.root.RequestFuture(to, msg, wait).Result()
+	if err != nil {
+		if ctx.Err() != nil {
+			return zero, context.Cause(ctx)
+		}
+		return zero, task.ErrUnavailable
+	}
+	typed, ok := answer.(T)
+	if !ok {
+		return zero, task.ErrStale // such as notHeld, where the caller wants a task
+	}
+	return typed, nil
+}
+
+// bury ends the attempts and the holds of dead nodes, in bounded batches, and
+// says how many tasks it freed.
+func bury(ctx context.Context, s task.Store, now func() time.Time) (int, error) {
+	const most = 1000
+	freed := 0
+	for {
+		orphans, err := s.Orphans(ctx, most)
+		if err != nil || len(orphans) == 0 {
+			return freed, err
+		}
+		ms := make([]task.Mutation, len(orphans))
+		for i, t := range orphans {
+			ms[i] = t.Lost(now(), task.CodeNodeLost, chance()).Mutation()
+		}
+		outcomes, err := s.Append(ctx, ms)
+		if err != nil {
+			return freed, err
+		}
+		held := 0
+		for _, out := range outcomes {
+			if out.Err == nil {
+				held++
+			}
+		}
+		freed += held
+		if held == 0 {
+			return freed, nil // somebody else buries them
+		}
+	}
+}

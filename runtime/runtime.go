@@ -1,0 +1,383 @@
+package runtime
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"os"
+	goruntime "runtime"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/troupe-run/troupe/actors"
+	"github.com/troupe-run/troupe/persistence"
+	"github.com/troupe-run/troupe/runtime/task"
+)
+
+// Runtime is a running node. Its methods may be called from any goroutine.
+type Runtime struct {
+	node      *actors.Node
+	store     task.Store
+	ownStore  bool
+	limits    task.Limits
+	drain     time.Duration
+	queueFull int64
+}
+
+type options struct {
+	store     task.Store
+	data      string
+	log       *slog.Logger
+	metrics   prometheus.Registerer
+	name      string
+	address   string
+	capacity  task.Resources
+	limits    task.Limits
+	drain     time.Duration
+	retention task.Retention
+}
+
+// Option changes how [Open] makes a node.
+type Option func(*options)
+
+// WithStore uses a store that is open already, and leaves it open.
+func WithStore(s task.Store) Option { return func(o *options) { o.store = s } }
+
+// WithData keeps the embedded store in dir instead of ./troupe-data.
+func WithData(dir string) Option { return func(o *options) { o.data = dir } }
+
+// WithLogger logs to l; otherwise nothing is logged.
+func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }
+
+// WithMetrics registers the node's metrics on r.
+func WithMetrics(r prometheus.Registerer) Option { return func(o *options) { o.metrics = r } }
+
+// WithName names the node; otherwise it is called like its host.
+func WithName(name string) Option { return func(o *options) { o.name = name } }
+
+// WithAddress says where the node can be reached, for lists.
+func WithAddress(address string) Option { return func(o *options) { o.address = address } }
+
+// WithCapacity sets what attempts may hold at once, over the defaults: 256
+// slots, and the machine's CPUs and memory.
+func WithCapacity(r task.Resources) Option { return func(o *options) { o.capacity = r } }
+
+// WithLimits bounds what a task may be.
+func WithLimits(l task.Limits) Option { return func(o *options) { o.limits = l } }
+
+// WithDrainTimeout bounds how long Close lets attempts finish; 30 s otherwise.
+func WithDrainTimeout(d time.Duration) Option { return func(o *options) { o.drain = d } }
+
+// WithRetention says what may be forgotten; otherwise ended tasks are kept for
+// seven days.
+func WithRetention(r task.Retention) Option { return func(o *options) { o.retention = r } }
+
+// defaultSlots is how many tasks run at once that name no resources. Handlers
+// mostly wait for others, so it is far more than there are CPUs.
+const defaultSlots = 256
+
+// DefaultKeep is how long ended tasks are kept where nothing else is said.
+const DefaultKeep = 7 * 24 * time.Hour
+
+// Open starts a node. By default it keeps its tasks in an embedded SQLite
+// database in ./troupe-data, which one process at a time may use. Close it, or
+// its running attempts count as interrupted.
+func Open(ctx context.Context, opts ...Option) (*Runtime, error) {
+	o := options{
+		data: "troupe-data", log: slog.New(slog.DiscardHandler), metrics: prometheus.NewRegistry(),
+		drain: 30 * time.Second,
+	}
+	for _, set := range opts {
+		set(&o)
+	}
+	if o.retention.Keep == nil {
+		o.retention.Keep = map[task.State]time.Duration{
+			task.Succeeded: DefaultKeep, task.Failed: DefaultKeep, task.Cancelled: DefaultKeep,
+		}
+	}
+	if o.name == "" {
+		o.name, _ = os.Hostname()
+		o.name = cmp.Or(o.name, "troupe")
+	}
+	r := &Runtime{store: o.store, limits: o.limits.WithDefaults(), drain: o.drain}
+	if r.store == nil {
+		store, err := persistence.Open(ctx, o.data, persistence.Options{Log: o.log})
+		if err != nil {
+			return nil, fmt.Errorf("open runtime: %w", err)
+		}
+		r.store, r.ownStore = store, true
+	}
+	node, err := actors.Start(ctx, actors.Config{
+		Store: r.store, Log: o.log, Metrics: o.metrics, Name: o.name, Address: o.address,
+		Capacity: capacity(o.capacity), Limits: r.limits, Retention: o.retention,
+	})
+	if err != nil {
+		if r.ownStore {
+			err = errors.Join(err, r.store.Close())
+		}
+		return nil, fmt.Errorf("open runtime: %w", err)
+	}
+	r.node = node
+	return r, nil
+}
+
+// capacity is what this machine has, under what was said of it.
+func capacity(said task.Resources) task.Resources {
+	c := task.Resources{
+		task.SlotResource: defaultSlots * 1000,
+		"cpu":             task.Quantity(goruntime.NumCPU()) * 1000,
+	}
+	if bytes := machineMemory(); bytes > 0 {
+		c["memory"] = task.Quantity(bytes) * 1000
+	}
+	maps.Copy(c, said)
+	return c
+}
+
+// machineMemory is the machine's memory in bytes; 0 where that is not known.
+func machineMemory() int64 {
+	f, err := os.Open("/proc/meminfo")
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	var kib int64
+	if _, err := fmt.Fscanf(io.LimitReader(f, 256), "MemTotal: %d kB", &kib); err != nil {
+		return 0
+	}
+	return kib << 10
+}
+
+// Close drains the node and stops it: nothing new is taken, attempts may finish
+// within the drain timeout or until ctx ends, the rest is handed back without
+// counting, and watchers are told to come back.
+func (r *Runtime) Close(ctx context.Context) error {
+	r.Drain(ctx)
+	err := r.node.Stop(context.WithoutCancel(ctx))
+	if r.ownStore {
+		err = errors.Join(err, r.store.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("close runtime: %w", err)
+	}
+	return nil
+}
+
+// Drain is the first half of Close: afterwards the node runs nothing, but still
+// answers.
+func (r *Runtime) Drain(ctx context.Context) {
+	bounded, cancel := context.WithTimeout(ctx, r.drain)
+	defer cancel()
+	r.node.Drain(bounded)
+}
+
+// Submit stores one task of a kind with any payload that encodes to JSON, and
+// returns once it is on disk. Each change of its spec is applied in order.
+func (r *Runtime) Submit(ctx context.Context, kind string, payload any, change ...func(*task.Spec)) (task.Task, error) {
+	raw, err := json.Marshal(payload)
+	if err != nil {
+		return task.Task{}, fmt.Errorf("submit %s: encode payload: %w", kind, err)
+	}
+	spec := task.Spec{Namespace: task.DefaultNamespace, Kind: kind, Payload: raw}
+	for _, set := range change {
+		set(&spec)
+	}
+	answer := r.Enqueue(ctx, []task.Submission{{Spec: spec}})[0]
+	if answer.Err != nil {
+		return task.Task{}, fmt.Errorf("submit %s: %w", kind, answer.Err)
+	}
+	return answer.Task, nil
+}
+
+// Enqueue checks and stores tasks. There is one answer each, in order; a task
+// is on disk when its answer is without an error.
+func (r *Runtime) Enqueue(ctx context.Context, subs []task.Submission) []task.Submitted {
+	results := make([]task.Submitted, len(subs))
+	checked := make([]task.Submission, 0, len(subs))
+	places := make([]int, 0, len(subs))
+	now := time.Now()
+	for i, sub := range subs {
+		spec, err := r.limits.Check(sub.Spec, now)
+		if err != nil {
+			results[i].Err = err
+			continue
+		}
+		if spec.ID.IsZero() {
+			spec.ID = task.ID(uuid.Must(uuid.NewV7()))
+		}
+		sub.Spec = spec
+		checked, places = append(checked, sub), append(places, i)
+	}
+	if len(checked) == 0 {
+		return results
+	}
+	for i, answer := range r.node.Submit(ctx, checked) {
+		results[places[i]] = answer
+	}
+	return results
+}
+
+// NewID makes an id for a task or a batch.
+func NewID() task.ID { return task.ID(uuid.Must(uuid.NewV7())) }
+
+// Hash is the identity of a request under an idempotency key.
+func Hash(parts ...[]byte) [32]byte {
+	h := sha256.New()
+	for _, p := range parts {
+		var size [8]byte
+		binary.BigEndian.PutUint64(size[:], uint64(len(p)))
+		h.Write(size[:])
+		h.Write(p)
+	}
+	return [32]byte(h.Sum(nil))
+}
+
+// Task reads one task.
+func (r *Runtime) Task(ctx context.Context, namespace string, id task.ID) (task.Task, error) {
+	t, err := r.store.Task(ctx, namespace, id)
+	if err != nil {
+		return task.Task{}, fmt.Errorf("read task %s: %w", id, err)
+	}
+	return t, nil
+}
+
+// Tasks lists tasks, newest first, a page at a time.
+func (r *Runtime) Tasks(ctx context.Context, f task.Filter) ([]task.Task, task.Place, error) {
+	tasks, next, err := r.store.Tasks(ctx, f)
+	if err != nil {
+		return nil, task.Place{}, fmt.Errorf("list tasks: %w", err)
+	}
+	return tasks, next, nil
+}
+
+// Events reads a page of a task's log behind a cursor.
+func (r *Runtime) Events(ctx context.Context, namespace string, id task.ID, after task.Cursor, limit int) ([]task.Event, error) {
+	events, err := r.store.Events(ctx, namespace, id, after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read events of task %s: %w", id, err)
+	}
+	return events, nil
+}
+
+// Cancel ends a task that has not ended; a running attempt is told to stop. It
+// returns once the end is on disk.
+func (r *Runtime) Cancel(ctx context.Context, namespace string, id task.ID, reason string) (task.Task, error) {
+	t, err := r.node.Cancel(ctx, namespace, id, reason)
+	if err != nil {
+		return t, fmt.Errorf("cancel task %s: %w", id, err)
+	}
+	return t, nil
+}
+
+// CancelBatch ends all tasks of a batch that have not ended, and says how many.
+func (r *Runtime) CancelBatch(ctx context.Context, namespace string, batch task.ID) (int, error) {
+	f := task.Filter{
+		Namespace: namespace, BatchID: batch, Limit: 1000,
+		States: slices.DeleteFunc(task.States(), task.State.Terminal),
+	}
+	count := 0
+	for {
+		tasks, next, err := r.store.Tasks(ctx, f)
+		if err != nil {
+			return count, fmt.Errorf("cancel batch %s: %w", batch, err)
+		}
+		for _, t := range tasks {
+			_, err := r.node.Cancel(ctx, namespace, t.ID, "batch cancelled")
+			switch {
+			case err == nil:
+				count++
+			case errors.Is(err, task.ErrTerminal), errors.Is(err, task.ErrNotFound):
+			default:
+				return count, fmt.Errorf("cancel batch %s: %w", batch, err)
+			}
+		}
+		if next.IsZero() {
+			return count, nil
+		}
+		f.After = next
+	}
+}
+
+// Rerun starts a failed or cancelled task anew.
+func (r *Runtime) Rerun(ctx context.Context, namespace string, id task.ID) (task.Task, error) {
+	t, err := r.node.Rerun(ctx, namespace, id)
+	if err != nil {
+		return t, fmt.Errorf("retry task %s: %w", id, err)
+	}
+	return t, nil
+}
+
+// Delete forgets a task that has ended.
+func (r *Runtime) Delete(ctx context.Context, namespace string, id task.ID) error {
+	if err := r.node.Delete(ctx, namespace, id); err != nil {
+		return fmt.Errorf("delete task %s: %w", id, err)
+	}
+	return nil
+}
+
+// Explain says why a task is not running.
+func (r *Runtime) Explain(ctx context.Context, namespace string, id task.ID) (task.Explanation, error) {
+	t, err := r.store.Task(ctx, namespace, id)
+	if err != nil {
+		return task.Explanation{}, fmt.Errorf("explain task %s: %w", id, err)
+	}
+	w, err := r.node.Explain(ctx, t)
+	if err != nil {
+		return task.Explanation{}, fmt.Errorf("explain task %s: %w", id, err)
+	}
+	return task.Explanation{Task: t, Waiting: w, Message: inWords(t, w)}, nil
+}
+
+// Overview counts what there is.
+func (r *Runtime) Overview(ctx context.Context, s task.Scope) (task.Overview, error) {
+	o, err := r.store.Overview(ctx, s)
+	if err != nil {
+		return task.Overview{}, fmt.Errorf("overview: %w", err)
+	}
+	return o, nil
+}
+
+// Pause stops a queue, or lets it go on; attempts under way are not touched.
+func (r *Runtime) Pause(ctx context.Context, namespace, queue string, paused bool) (task.Queue, error) {
+	return r.node.Pause(ctx, namespace, queue, paused)
+}
+
+// Workers lists what runs tasks.
+func (r *Runtime) Workers(ctx context.Context) ([]task.Worker, error) { return r.node.Workers(ctx) }
+
+// Resources gauges what attempts may hold and do hold.
+func (r *Runtime) Resources(ctx context.Context) ([]task.Gauge, error) { return r.node.Resources(ctx) }
+
+// Stats counts what the node has done and what there is.
+func (r *Runtime) Stats(ctx context.Context, namespace string) (task.Stats, error) {
+	s, err := r.node.Stats(ctx)
+	if err != nil {
+		return task.Stats{}, err
+	}
+	s.Overview, err = r.Overview(ctx, task.Scope{Namespace: namespace})
+	return s, err
+}
+
+// Ready says whether the node takes work: nil, or why not.
+func (r *Runtime) Ready(ctx context.Context) error {
+	if err := r.node.Ready(); err != nil {
+		return err
+	}
+	_, err := r.store.Overview(ctx, task.Scope{Namespace: task.DefaultNamespace})
+	return err
+}
+
+// OpenSession begins a watcher's session, which puts its frames into out.
+func (r *Runtime) OpenSession(namespace string, out task.Outbox) task.Session {
+	return r.node.OpenSession(namespace, out)
+}
