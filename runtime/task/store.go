@@ -2,6 +2,7 @@ package task
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
@@ -16,7 +17,8 @@ import (
 type Store interface {
 	// Renew says that a node lives. With n.Incarnation 0 it joins and gets one
 	// greater than any before; n.Left says goodbye. Where only one process can
-	// hold the store, joining buries every node before it.
+	// hold the store, joining buries every node before it. [ErrStale] says that
+	// the node is buried, or never was.
 	Renew(ctx context.Context, n Node) (Node, error)
 
 	// Append applies mutations in order, in one transaction, and says for each
@@ -86,6 +88,35 @@ func (s Step) Mutation() Mutation {
 	return Mutation{Op: Save, Task: s.Task, Guard: s.Guard, Events: s.Events, Checkpoint: s.Task.State.Terminal()}
 }
 
+// Check says what is wrong with m in itself. A store gives it as the outcome of
+// a mutation and looks no further.
+func (m Mutation) Check() error {
+	refuse := func(format string, args ...any) error {
+		return fmt.Errorf("mutation of task %s: %s: %w", m.Task.ID, fmt.Sprintf(format, args...), ErrInvalid)
+	}
+	switch {
+	case m.Op < Insert || m.Op > SetQueue:
+		return refuse("unknown op %d", m.Op)
+	case m.Op == SetQueue:
+		if m.Queue.Namespace == "" || m.Queue.Name == "" {
+			return refuse("the queue has no name")
+		}
+		return nil
+	case m.Task.ID.IsZero() || m.Task.Namespace == "":
+		return refuse("no id or no namespace")
+	case m.Op == Delete && !m.Guard.State.Terminal():
+		return ErrNotTerminal
+	case m.Op != Delete && (m.Task.State < Scheduled || m.Task.State > Cancelled):
+		return refuse("no such state")
+	}
+	for i, e := range m.Events {
+		if e.Task != m.Task.ID || e.Cursor.Seq < 1 || i > 0 && e.Cursor != m.Events[i-1].Cursor.In(m.Events[0].Cursor.Attempt) {
+			return refuse("event %d, %s, is not the next of one attempt of this task", i, e.Cursor)
+		}
+	}
+	return nil
+}
+
 // Request is one submission under an idempotency key.
 type Request struct {
 	Key     string   // empty: none
@@ -98,7 +129,10 @@ type Request struct {
 //   - Insert: [ErrExists], [ErrKeyReused]; or nil with Existing set, where the
 //     unique key or the idempotency key named a task that is there already, or
 //     where the very same task (id and content) was inserted before
-//   - Save, Delete: [ErrNotFound] or [ErrStale]
+//   - Save, Delete: [ErrNotFound] or [ErrStale], which is also what a Save gets
+//     whose events the log has already; [ErrExists] where it would revive a task
+//     whose unique key a live one has
+//   - any: what [Mutation.Check] found
 type Outcome struct {
 	Existing *Task
 	Err      error
