@@ -1,0 +1,242 @@
+package memory
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/troupe-run/troupe/runtime/task"
+)
+
+// Store keeps tasks in memory. Use [New].
+type Store struct {
+	mu       sync.Mutex
+	hooks    Hooks
+	tasks    map[task.ID]*row
+	requests map[named]request
+	queues   map[named]task.Queue
+	nodes    map[task.Incarnation]task.Node
+	newest   task.Incarnation
+}
+
+var _ task.Store = (*Store)(nil)
+
+// row is a task and what belongs to it.
+type row struct {
+	task   task.Task
+	asked  task.Spec // as inserted: what a second insert is compared with
+	events []task.Event
+	logged task.Cursor // of the newest event there was, kept or trimmed
+}
+
+// named is something with a name within a namespace.
+type named struct{ namespace, name string }
+
+type request struct {
+	hash    [32]byte
+	task    task.ID
+	expires time.Time
+}
+
+// New makes an empty store.
+func New() *Store {
+	return &Store{
+		tasks:    map[task.ID]*row{},
+		requests: map[named]request{},
+		queues:   map[named]task.Queue{},
+		nodes:    map[task.Incarnation]task.Node{},
+	}
+}
+
+// Close implements [task.Store]. It keeps the tasks.
+func (s *Store) Close() error { return nil }
+
+// Renew implements [task.Store].
+func (s *Store) Renew(ctx context.Context, n task.Node) (task.Node, error) {
+	n.Started, n.Seen = micro(n.Started), micro(n.Seen)
+	err := s.do(ctx, "Renew", nil, func() error {
+		if n.Incarnation == 0 {
+			s.newest++
+			n.Incarnation = s.newest
+			for i, old := range s.nodes {
+				old.Left = true
+				s.nodes[i] = old
+			}
+		} else if old, ok := s.nodes[n.Incarnation]; !ok || old.Left {
+			return fmt.Errorf("renew node %d: %w", n.Incarnation, task.ErrStale)
+		}
+		s.nodes[n.Incarnation] = n
+		return nil
+	})
+	if err != nil {
+		return task.Node{}, err
+	}
+	return n, nil
+}
+
+// Append implements [task.Store].
+func (s *Store) Append(ctx context.Context, ms []task.Mutation) ([]task.Outcome, error) {
+	out := make([]task.Outcome, len(ms))
+	err := s.do(ctx, "Append", ms, func() error {
+		for i, m := range ms {
+			out[i] = s.apply(m)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (s *Store) apply(m task.Mutation) task.Outcome {
+	if err := m.Check(); err != nil {
+		return task.Outcome{Err: err}
+	}
+	switch m.Op {
+	case task.Insert:
+		return s.insert(m)
+	case task.Save:
+		return task.Outcome{Err: s.save(m)}
+	case task.Delete:
+		return task.Outcome{Err: s.remove(m)}
+	case task.SetQueue:
+		s.queues[named{m.Queue.Namespace, m.Queue.Name}] = m.Queue
+	}
+	return task.Outcome{}
+}
+
+func (s *Store) insert(m task.Mutation) task.Outcome {
+	t := normal(m.Task)
+	t.LogStart = task.Cursor{}
+	key := named{t.Namespace, m.Request.Key}
+	if r, known := s.requests[key]; m.Request.Key != "" && known && r.expires.After(t.Created) {
+		if r.hash != m.Request.Hash {
+			return task.Outcome{Err: task.ErrKeyReused}
+		}
+		return existing(s.tasks[r.task].task)
+	}
+	outcome := task.Outcome{}
+	if r, ok := s.tasks[t.ID]; ok {
+		if !sameSpec(r.asked, t.Spec) {
+			return task.Outcome{Err: task.ErrExists}
+		}
+		outcome = existing(r.task)
+	} else if other := s.unique(t); other != nil {
+		outcome = existing(other.task)
+	} else {
+		s.tasks[t.ID] = &row{task: t, asked: t.Spec}
+		s.tasks[t.ID].log(m.Events)
+	}
+	if m.Request.Key != "" {
+		id := t.ID
+		if outcome.Existing != nil {
+			id = outcome.Existing.ID
+		}
+		s.requests[key] = request{hash: m.Request.Hash, task: id, expires: m.Request.Expires}
+	}
+	return outcome
+}
+
+func existing(t task.Task) task.Outcome { return task.Outcome{Existing: &t} }
+
+// unique finds the live task, other than t, that has t's unique key.
+func (s *Store) unique(t task.Task) *row {
+	for _, r := range s.tasks {
+		o := r.task
+		if t.UniqueKey != "" && o.UniqueKey == t.UniqueKey && o.Namespace == t.Namespace && o.Kind == t.Kind &&
+			!o.State.Terminal() && o.ID != t.ID {
+			return r
+		}
+	}
+	return nil
+}
+
+// guarded finds the row a mutation is about, if its guard holds.
+func (s *Store) guarded(m task.Mutation) (*row, error) {
+	r, ok := s.tasks[m.Task.ID]
+	switch {
+	case !ok || r.task.Namespace != m.Task.Namespace:
+		return nil, task.ErrNotFound
+	case r.task.Guard() != m.Guard:
+		return nil, task.ErrStale
+	case len(m.Events) > 0 && !r.logged.Before(m.Events[0].Cursor):
+		return nil, task.ErrStale
+	}
+	return r, nil
+}
+
+func (s *Store) save(m task.Mutation) error {
+	r, err := s.guarded(m)
+	if err != nil {
+		return err
+	}
+	t := normal(m.Task)
+	if m.Guard.State.Terminal() && !t.State.Terminal() && s.unique(r.task) != nil {
+		return task.ErrExists
+	}
+	old := r.task
+	runAt, deadline := t.RunAt, t.Deadline
+	t.Spec = old.Spec
+	t.RunAt, t.Deadline = runAt, deadline
+	t.Created, t.LogStart = old.Created, old.LogStart
+	if !m.Checkpoint {
+		t.Checkpoint = old.Checkpoint
+	}
+	r.task = t
+	r.log(m.Events)
+	return nil
+}
+
+func (s *Store) remove(m task.Mutation) error {
+	if _, err := s.guarded(m); err != nil {
+		return err
+	}
+	s.forget(m.Task.ID)
+	return nil
+}
+
+func (s *Store) forget(id task.ID) {
+	delete(s.tasks, id)
+	maps.DeleteFunc(s.requests, func(_ named, r request) bool { return r.task == id })
+}
+
+func (r *row) log(events []task.Event) {
+	for _, e := range events {
+		e.At = micro(e.At)
+		r.events = append(r.events, e)
+		r.logged = e.Cursor
+	}
+}
+
+// micro is t as a store keeps it.
+func micro(t time.Time) time.Time { return t.Truncate(time.Microsecond).UTC() }
+
+// normal is t as it comes back from a store.
+func normal(t task.Task) task.Task {
+	for _, at := range []*time.Time{&t.RunAt, &t.Deadline, &t.Created, &t.Ready, &t.Started, &t.Finished} {
+		*at = micro(*at)
+	}
+	if t.Progress != nil {
+		p := *t.Progress
+		p.At = micro(p.At)
+		t.Progress = &p
+	}
+	failures := t.Failures
+	t.Failures = nil
+	for _, f := range failures {
+		f.At = task.Time(micro(time.Time(f.At)))
+		t.Failures = append(t.Failures, f)
+	}
+	return t
+}
+
+func sameSpec(a, b task.Spec) bool {
+	return a.Namespace == b.Namespace && a.Kind == b.Kind && a.Queue == b.Queue && a.Priority == b.Priority &&
+		bytes.Equal(a.Payload, b.Payload) && maps.Equal(a.Resources, b.Resources) && maps.Equal(a.Labels, b.Labels) &&
+		a.RunAt.Equal(b.RunAt) && a.Timeout == b.Timeout && a.Deadline.Equal(b.Deadline) &&
+		a.MaxAttempts == b.MaxAttempts && a.Retry == b.Retry && a.UniqueKey == b.UniqueKey && a.BatchID == b.BatchID
+}
