@@ -17,6 +17,9 @@ type Problem struct {
 	Code      string       `json:"code" doc:"Stable, for programs"`
 	Errors    []FieldError `json:"errors,omitempty"`
 	RequestID string       `json:"request_id,omitempty"`
+
+	// Failure is why the task failed whose result was asked for.
+	Failure *task.Failure `json:"error,omitempty"`
 }
 
 // FieldError is one thing wrong with an input.
