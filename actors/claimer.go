@@ -23,6 +23,9 @@ const (
 // backlog is looked at again after this long.
 const pollEvery = time.Second
 
+// renewEvery is how often the node says that it lives.
+const renewEvery = 5 * time.Second
+
 // claimer decides which tasks this node holds. It admits new ones, takes unheld
 // ones as room appears, looks after those nobody holds whose time has come, and
 // sends the least urgent back when a more urgent one needs the place.
@@ -50,6 +53,7 @@ type claimer struct {
 	dueAgain   bool
 	wakeGen    uint64
 	wakeAt     time.Time
+	renewed    time.Time
 	closed     bool
 }
 
@@ -313,9 +317,25 @@ func (c *claimer) poll(ctx actor.Context) {
 	c.rate += 0.5 * (float64(c.starts)/pollEvery.Seconds() - c.rate)
 	c.starts = 0
 	c.lookDue(ctx)
+	c.renew()
 	c.backlog = min(c.backlog, noBacklog-1) // look once more, whatever was believed
 	ctx.Send(c.node.scheduler, poll{})      // answered with recount, which claims
 	c.pollAgain(ctx)
+}
+
+// renew says to the store that this node lives.
+func (c *claimer) renew() {
+	n := c.node
+	now := time.Now()
+	if now.Sub(c.renewed) < renewEvery {
+		return
+	}
+	c.renewed = now
+	n.work(func(workCtx context.Context) {
+		if _, err := n.cfg.Store.Renew(workCtx, n.row(now)); err != nil && workCtx.Err() == nil {
+			n.log.Warn("cannot renew the node's row", "error", err)
+		}
+	})
 }
 
 func (c *claimer) pollAgain(ctx actor.Context) {

@@ -111,7 +111,7 @@ func (a *taskActor) watch(ctx actor.Context, msg watch) {
 		ctx.Respond(watching{gen: msg.gen, err: task.ErrNotFound})
 	case a.row.Cursor.Before(msg.after):
 		ctx.Respond(watching{gen: msg.gen, err: task.ErrCursorAhead})
-	case a.restarted || a.leaving && len(a.writes) == 0:
+	case a.restarted || a.left:
 		ctx.Respond(notHeld{gen: msg.gen})
 	case !a.log.covers(msg.after):
 		ctx.Respond(watching{gen: msg.gen, task: a.visible()})

@@ -61,7 +61,8 @@ func (h *holder) gone(ctx actor.Context, msg gone) {
 	if pid, ok := h.tasks[msg.id]; ok && pid.Equal(msg.pid) {
 		delete(h.tasks, msg.id)
 	}
-	ctx.Stop(msg.pid)
+	// Behind everything that was passed on to it: stopping it would drop that.
+	ctx.Send(msg.pid, leave{})
 	h.node.metrics.held.Set(float64(len(h.tasks)))
 	h.answerDrain(ctx)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/troupe-run/troupe/runtime/task"
@@ -33,6 +34,7 @@ type Job struct {
 	ctx   context.Context //nolint:containedctx // the attempt's own; a Job lives exactly as long
 	speak func(utterance)
 	quota *window
+	full  sync.Once
 	event int // greatest size of one event's data, bytes
 	value int // greatest size of a checkpoint, bytes
 }
@@ -84,7 +86,11 @@ func (j *Job) Checkpoint(value json.RawMessage) error {
 	if len(value) > j.value {
 		return fmt.Errorf("checkpoint of %d bytes: more than the %d allowed: %w", len(value), j.value, task.ErrInvalid)
 	}
-	return j.send(utterance{checkpoint: value}, len(value))
+	if err := j.quota.acquire(j.ctx, len(value), 0); err != nil {
+		return err
+	}
+	j.speak(utterance{checkpoint: value})
+	return nil
 }
 
 func (j *Job) say(kind task.EventType, data any) error {
@@ -95,18 +101,21 @@ func (j *Job) say(kind task.EventType, data any) error {
 	if len(raw) > j.event {
 		return fmt.Errorf("%s of %d bytes: more than the %d allowed: %w", kind, len(raw), j.event, task.ErrInvalid)
 	}
-	return j.send(utterance{kind: kind, data: raw}, len(raw))
+	// It waits while the attempt is further ahead of the disk than it may be:
+	// a handler that shouts is slowed down, and the node not filled up.
+	err = j.quota.acquire(j.ctx, len(raw), len(raw))
+	switch {
+	case err == nil:
+		j.speak(utterance{kind: kind, data: raw})
+	case errors.Is(err, task.ErrLogFull):
+		j.full.Do(func() { j.speak(utterance{kind: task.EventLog, data: logFull}) })
+	}
+	return err
 }
 
-// send waits while the attempt is further ahead of the disk than it may be, so
-// that a handler that shouts is slowed down and not the node filled up.
-func (j *Job) send(u utterance, size int) error {
-	if err := j.quota.acquire(j.ctx, size); err != nil {
-		return err
-	}
-	j.speak(u)
-	return nil
-}
+// logFull is the last word of an attempt that has said all it may: what it
+// says from there on is not kept, and its handler is told so.
+var logFull = json.RawMessage(`{"level":"warn","message":"the event log of this attempt is full; further events are not kept"}`)
 
 func valid(s string) string {
 	if utf8.ValidString(s) {

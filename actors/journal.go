@@ -125,9 +125,7 @@ func (j *journal) gather(e entry) {
 		earlier.acks = append(earlier.acks, e.acks...)
 		return
 	}
-	b.byTask[id] = len(b.entries)
-	b.entries = append(b.entries, e)
-	b.bytes += size(e.m)
+	b.add(e)
 }
 
 // melts says whether two saves can be one: the second was decided on the row
@@ -167,9 +165,7 @@ func (b *batch) cut() (now, later *batch) {
 		if i > 0 && (i >= maxBatch || now.bytes > maxBatchBytes) {
 			to = later
 		}
-		to.byTask[e.m.Task.ID] = len(to.entries)
-		to.entries = append(to.entries, e)
-		to.bytes += size(e.m)
+		to.add(e)
 	}
 	return now, later
 }
@@ -218,25 +214,35 @@ func (j *journal) failed(ctx actor.Context, err error) {
 	if !j.broken {
 		j.log.Error("the store refuses writes", "error", err)
 	}
-	rest := newBatch()
-	for _, e := range j.committing.entries {
-		if e.reply != nil {
-			j.answer(ctx, e, task.Outcome{Err: task.ErrUnavailable})
-			continue
-		}
-		rest.byTask[e.m.Task.ID] = len(rest.entries)
-		rest.entries = append(rest.entries, e)
-		rest.bytes += size(e.m)
-	}
-	if len(rest.entries) == 0 {
+	j.committing = j.refuse(ctx, j.committing)
+	if len(j.committing.entries) == 0 {
 		j.committing = nil
 		j.commit(ctx)
 		j.answerFlush(ctx)
 		return
 	}
-	j.broken, j.committing = true, rest
+	j.broken, j.gathering = true, j.refuse(ctx, j.gathering)
 	self, root := ctx.Self(), j.node.root
 	time.AfterFunc(commitRetry, func() { root.Send(self, retryCommit{}) })
+}
+
+// refuse answers the submitters in a batch and returns what is left of it.
+func (j *journal) refuse(ctx actor.Context, b *batch) *batch {
+	rest := newBatch()
+	for _, e := range b.entries {
+		if e.reply != nil {
+			j.answer(ctx, e, task.Outcome{Err: task.ErrUnavailable})
+			continue
+		}
+		rest.add(e)
+	}
+	return rest
+}
+
+func (b *batch) add(e entry) {
+	b.byTask[e.m.Task.ID] = len(b.entries)
+	b.entries = append(b.entries, e)
+	b.bytes += size(e.m)
 }
 
 // settle tells everybody what became of a batch.

@@ -136,6 +136,7 @@ type (
 	}
 	unwatch  struct{}
 	giveBack struct{}
+	leave    struct{} // the last message: nobody sends to it any more
 	expel    struct{}
 )
 

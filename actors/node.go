@@ -155,6 +155,11 @@ func (n *Node) registry(pid *actor.PID) bool {
 	return slices.ContainsFunc([]*actor.PID{n.holder, n.feeds, n.sessions, n.workers}, pid.Equal)
 }
 
+// row is the node's row as it is now.
+func (n *Node) row(now time.Time) task.Node {
+	return task.Node{Incarnation: n.incarnation, Name: n.cfg.Name, Address: n.cfg.Address, Started: n.since, Seen: now}
+}
+
 // Handle makes h the handler of a kind on this node.
 func (n *Node) Handle(kind string, h Handler) {
 	n.mu.Lock()
@@ -232,10 +237,9 @@ func (n *Node) Stop(ctx context.Context) error {
 	stopErr := n.root.StopFuture(n.top).Wait()
 	n.system.Shutdown()
 	n.running.Wait()
-	_, err := n.cfg.Store.Renew(ctx, task.Node{
-		Incarnation: n.incarnation, Name: n.cfg.Name, Address: n.cfg.Address,
-		Started: n.since, Seen: time.Now(), Left: true,
-	})
+	left := n.row(time.Now())
+	left.Left = true
+	_, err := n.cfg.Store.Renew(ctx, left)
 	if err != nil {
 		return fmt.Errorf("leave the store: %w", err)
 	}

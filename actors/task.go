@@ -39,6 +39,7 @@ type taskActor struct {
 	// The hold.
 	restarted bool // this instance replaces one that crashed
 	leaving   bool // the row is given back or ended; go once all is settled
+	left      bool // gone from the holder's map
 	queued    bool // the scheduler has it waiting
 	tokens    bool // the scheduler has it running
 
@@ -122,6 +123,8 @@ func (a *taskActor) Receive(ctx actor.Context) {
 		a.census(ctx)
 	case reread:
 		a.reread(ctx, msg)
+	case leave:
+		ctx.Stop(ctx.Self())
 	}
 }
 
@@ -169,12 +172,12 @@ func (a *taskActor) census(ctx actor.Context) {
 // start begins an attempt: the scheduler has given it its tokens.
 func (a *taskActor) start(ctx actor.Context) {
 	a.queued, a.tokens = false, true
-	if a.leaving || a.row.State != task.Queued || a.busy {
+	if a.left || a.leaving || a.row.State != task.Queued || a.busy {
 		a.settled(ctx)
 		return
 	}
 	handler := a.node.handler(a.row.Kind)
-	if handler == nil {
+	if handler == nil || a.node.draining.Load() {
 		a.give(ctx, a.row.Release())
 		return
 	}
@@ -409,7 +412,7 @@ func (a *taskActor) maybeLeave(ctx actor.Context) {
 			ctx.Send(w.pid, notHeld{gen: w.gen})
 		}
 	}
-	a.leaving = false
+	a.leaving, a.left = false, true
 	ctx.Send(a.node.holder, gone{id: a.row.ID, pid: ctx.Self()})
 }
 
@@ -436,7 +439,7 @@ func (a *taskActor) cancel(ctx actor.Context, msg cancel) {
 		ctx.Respond(cancelled{err: task.ErrNotFound})
 		return
 	}
-	if a.leaving && !a.row.State.Terminal() {
+	if a.left || a.leaving && !a.row.State.Terminal() {
 		ctx.Respond(notHeld{})
 		return
 	}
@@ -465,7 +468,7 @@ func (a *taskActor) cut(ctx actor.Context, cause error) {
 
 // giveBack lets a waiting task go; a running one stays.
 func (a *taskActor) giveBack(ctx actor.Context) {
-	if a.leaving || a.busy || a.row.State == task.Running || a.row.State.Terminal() {
+	if a.left || a.leaving || a.busy || a.row.State == task.Running {
 		return
 	}
 	a.give(ctx, a.row.Release())

@@ -23,21 +23,22 @@ type window struct {
 
 func newWindow(size int, log int64) *window { return &window{size: size, log: log} }
 
-// acquire waits for room for n bytes. Something larger than the whole window
-// goes when the window is empty.
-func (w *window) acquire(ctx context.Context, n int) error {
+// acquire waits for room for n bytes, of which logged count against what the
+// attempt may say in all. Something larger than the whole window goes when the
+// window is empty.
+func (w *window) acquire(ctx context.Context, n, logged int) error {
 	for {
 		w.mu.Lock()
 		switch {
 		case w.ended != nil:
 			w.mu.Unlock()
 			return w.ended
-		case w.said+int64(n) > w.log:
+		case w.said+int64(logged) > w.log:
 			w.mu.Unlock()
 			return task.ErrLogFull
 		case w.used == 0 || w.used+n <= w.size:
 			w.used += n
-			w.said += int64(n)
+			w.said += int64(logged)
 			w.mu.Unlock()
 			return nil
 		}

@@ -95,7 +95,7 @@ func (w *worker) run(ctx actor.Context, msg run) {
 	root, to, number := w.node.root, msg.task, job.Task.Attempt
 	job.speak = func(u utterance) { root.Send(to, said{attempt: number, utterance: u}) }
 	self := ctx.Self()
-	w.node.work(func(context.Context) {
+	w.node.attempt(func() {
 		result, failure := call(attempt, msg.handler, job)
 		root.Send(self, handlerEnd{job: job, result: result, failure: failure})
 	})

@@ -1,0 +1,326 @@
+package actors
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/troupe-run/troupe/persistence/memory"
+	"github.com/troupe-run/troupe/runtime/task"
+)
+
+// startNode starts a node on s with the handlers the tests use, and stops it
+// with the test.
+func startNode(t testing.TB, s task.Store, change ...func(*Config)) *Node {
+	t.Helper()
+	cfg := Config{
+		Store: s, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Name: "test",
+		Capacity: task.Resources{task.SlotResource: 16_000},
+	}
+	for _, c := range change {
+		c(&cfg)
+	}
+	n, err := Start(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := n.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	n.Handle("echo", func(_ context.Context, j *Job) (json.RawMessage, error) { return j.Task.Payload, nil })
+	n.Handle("hang", func(ctx context.Context, j *Job) (json.RawMessage, error) {
+		if err := j.Progress(nil, "hanging"); err != nil {
+			return nil, err
+		}
+		<-ctx.Done()
+		return nil, context.Cause(ctx)
+	})
+	n.Handle("fail", func(context.Context, *Job) (json.RawMessage, error) { return nil, errors.New("no") })
+	n.Handle("panic", func(context.Context, *Job) (json.RawMessage, error) { panic("boom") })
+	n.Handle("stream", func(_ context.Context, j *Job) (json.RawMessage, error) {
+		var count int
+		if err := json.Unmarshal(j.Task.Payload, &count); err != nil {
+			return nil, err
+		}
+		for i := range count {
+			chunk, _ := json.Marshal(i)
+			if err := j.Emit(chunk); err != nil {
+				return nil, err
+			}
+			if i%10 == 0 {
+				f := float64(i) / float64(count)
+				if err := j.Progress(&f, ""); err != nil {
+					return nil, err
+				}
+			}
+		}
+		return nil, nil
+	})
+	return n
+}
+
+func spec(kind, payload string, change ...func(*task.Spec)) task.Submission {
+	s := task.Spec{ID: task.ID(uuid.Must(uuid.NewV7())), Kind: kind, Payload: json.RawMessage(payload)}
+	for _, c := range change {
+		c(&s)
+	}
+	checked, err := task.Limits{}.Check(s, time.Now())
+	if err != nil {
+		panic(err)
+	}
+	return task.Submission{Spec: checked}
+}
+
+func submitOne(t testing.TB, n *Node, kind, payload string, change ...func(*task.Spec)) task.Task {
+	t.Helper()
+	answer := n.Submit(context.Background(), []task.Submission{spec(kind, payload, change...)})[0]
+	if answer.Err != nil {
+		t.Fatal(answer.Err)
+	}
+	return answer.Task
+}
+
+// box is an outbox that keeps what it is given and can be told to refuse.
+type box struct {
+	mu      sync.Mutex
+	frames  []*task.Frame
+	refuse  func(*task.Frame) bool
+	refused bool
+	changed chan struct{}
+}
+
+func newBox() *box { return &box{changed: make(chan struct{}, 1)} }
+
+func (b *box) Offer(f *task.Frame) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	answer := f.Kind == task.Subscribed || f.Kind == task.Refused || f.Kind == task.Goodbye
+	if !answer && b.refuse != nil && b.refuse(f) {
+		b.refused = true
+	} else {
+		b.frames = append(b.frames, f)
+		answer = true
+	}
+	select {
+	case b.changed <- struct{}{}:
+	default:
+	}
+	return answer
+}
+
+// await returns all frames once done says so of them.
+func (b *box) await(t testing.TB, s *Session, what string, done func([]*task.Frame) bool) []*task.Frame {
+	t.Helper()
+	timeout := time.After(20 * time.Second)
+	for {
+		b.mu.Lock()
+		frames, refused := slices.Clone(b.frames), b.refused
+		b.refused = false
+		b.mu.Unlock()
+		if done(frames) {
+			return frames
+		}
+		if refused {
+			s.Drained()
+		}
+		select {
+		case <-b.changed:
+		case <-timeout:
+			t.Fatalf("no %s; frames so far: %s", what, show(frames))
+		}
+	}
+}
+
+func show(frames []*task.Frame) string {
+	text := ""
+	for _, f := range frames[max(0, len(frames)-20):] {
+		raw, _ := json.Marshal(f.Kind)
+		text += string(raw) + " " + string(f.Event.AppendJSON(nil)) + "\n"
+	}
+	return text
+}
+
+func has(kind task.FrameKind) func([]*task.Frame) bool {
+	return func(fs []*task.Frame) bool {
+		return slices.ContainsFunc(fs, func(f *task.Frame) bool { return f.Kind == kind })
+	}
+}
+
+func ended(fs []*task.Frame) bool { return has(task.Ended)(fs) || has(task.Refused)(fs) }
+
+// follow watches a task from a cursor to its end and returns its events.
+func followTask(t testing.TB, n *Node, id task.ID, after *task.Cursor) []task.Event {
+	t.Helper()
+	b := newBox()
+	s := n.OpenSession(task.DefaultNamespace, b)
+	defer s.Close()
+	s.Subscribe(task.Topic{Task: id}, after, nil)
+	return events(b.await(t, s, "end of the task", ended))
+}
+
+func events(fs []*task.Frame) []task.Event {
+	var es []task.Event
+	for _, f := range fs {
+		if f.Kind == task.Happened {
+			es = append(es, f.Event)
+		}
+	}
+	return es
+}
+
+// checkSeen fails unless es is what may be seen behind a cursor: in order,
+// nothing twice, and without a hole within an attempt.
+func checkSeen(t testing.TB, after task.Cursor, es []task.Event) {
+	t.Helper()
+	at := after
+	for _, e := range es {
+		if !e.Cursor.Follows(at) {
+			t.Fatalf("event %s follows %s", e.Cursor, at)
+		}
+		at = e.Cursor
+	}
+}
+
+func awaitState(t testing.TB, n *Node, id task.ID, want task.State) task.Task {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		got, err := n.cfg.Store.Task(context.Background(), task.DefaultNamespace, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.State == want {
+			return got
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("task is %s after attempt %d, want %s; failure %v", got.State, got.Attempt, want, got.Failure)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func states(t testing.TB, es []task.Event) []string {
+	t.Helper()
+	var out []string
+	for _, e := range es {
+		if e.Type != task.EventState {
+			continue
+		}
+		var d task.StateData
+		if err := json.Unmarshal(e.Data, &d); err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, e.Cursor.String()+" "+d.State.String())
+	}
+	return out
+}
+
+func TestTaskRunsToItsEnd(t *testing.T) {
+	n := startNode(t, memory.New())
+	one := submitOne(t, n, "echo", `{"big":12345678901234567890}`)
+	es := followTask(t, n, one.ID, nil)
+	checkSeen(t, task.Cursor{}, es)
+	if got, want := states(t, es), []string{"0.1 queued", "1.1 running", "1.2 succeeded"}; !slices.Equal(got, want) {
+		t.Errorf("states %v, want %v", got, want)
+	}
+	row := awaitState(t, n, one.ID, task.Succeeded)
+	if string(row.Result) != `{"big":12345678901234567890}` || row.Holder != 0 || row.Attempt != 1 {
+		t.Errorf("row %+v", row)
+	}
+}
+
+func TestPanicOfAHandlerIsAFailedAttempt(t *testing.T) {
+	n := startNode(t, memory.New())
+	one := submitOne(t, n, "panic", `0`, func(s *task.Spec) { s.MaxAttempts = 1 })
+	es := followTask(t, n, one.ID, nil)
+	checkSeen(t, task.Cursor{}, es)
+	row := awaitState(t, n, one.ID, task.Failed)
+	if row.Failure.Code != task.CodePanic || len(row.Failures) != 1 {
+		t.Errorf("failure %+v, failures %v", row.Failure, row.Failures)
+	}
+}
+
+func TestCancelEndsATaskWhereverItIs(t *testing.T) {
+	for name, one := range map[string]task.Submission{
+		"running":   spec("hang", `0`),
+		"waiting":   spec("echo", `0`, func(s *task.Spec) { s.Resources = task.Resources{task.SlotResource: 17_000} }),
+		"scheduled": spec("echo", `0`, func(s *task.Spec) { s.RunAt = time.Now().Add(time.Hour) }),
+		"unserved":  spec("nobody", `0`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := startNode(t, memory.New())
+			answer := n.Submit(t.Context(), []task.Submission{one})[0]
+			if answer.Err != nil {
+				t.Fatal(answer.Err)
+			}
+			if name == "running" {
+				awaitState(t, n, one.Spec.ID, task.Running)
+			}
+			got, err := n.Cancel(t.Context(), task.DefaultNamespace, one.Spec.ID, "enough")
+			if err != nil || got.State != task.Cancelled {
+				t.Fatalf("cancel: %v, %s", err, got.State)
+			}
+			checkSeen(t, task.Cursor{}, followTask(t, n, one.Spec.ID, nil))
+			if _, err := n.Cancel(t.Context(), task.DefaultNamespace, one.Spec.ID, "again"); !errors.Is(err, task.ErrTerminal) {
+				t.Errorf("second cancel: %v", err)
+			}
+			if _, err := n.Cancel(t.Context(), "other", one.Spec.ID, "not mine"); !errors.Is(err, task.ErrNotFound) {
+				t.Errorf("cancel by another namespace: %v", err)
+			}
+			again, err := n.Rerun(t.Context(), task.DefaultNamespace, one.Spec.ID)
+			if err != nil || again.State != task.Queued {
+				t.Errorf("rerun: %v, %s", err, again.State)
+			}
+		})
+	}
+}
+
+func TestCheckpointComesBackInTheNextAttempt(t *testing.T) {
+	n := startNode(t, memory.New())
+	n.Handle("steps", func(_ context.Context, j *Job) (json.RawMessage, error) {
+		if j.Task.Checkpoint != nil {
+			return j.Task.Checkpoint, nil
+		}
+		if err := j.Checkpoint(json.RawMessage(`"half way"`)); err != nil {
+			return nil, err
+		}
+		return nil, errors.New("stop here")
+	})
+	one := submitOne(t, n, "steps", `0`, func(s *task.Spec) { s.Retry = task.Retry{Initial: time.Millisecond, Factor: 1, Max: time.Millisecond} })
+	row := awaitState(t, n, one.ID, task.Succeeded)
+	if string(row.Result) != `"half way"` || row.Attempt != 2 {
+		t.Errorf("result %s after attempt %d", row.Result, row.Attempt)
+	}
+}
+
+func TestEventLogOfAnAttemptIsBounded(t *testing.T) {
+	n := startNode(t, memory.New(), func(c *Config) { c.Limits.Log = 10_000 })
+	var got error
+	n.Handle("shout", func(_ context.Context, j *Job) (json.RawMessage, error) {
+		for range 1000 {
+			if got = j.EmitText("a line of some twenty bytes"); got != nil {
+				break
+			}
+		}
+		return nil, nil
+	})
+	one := submitOne(t, n, "shout", `0`)
+	es := followTask(t, n, one.ID, nil)
+	checkSeen(t, task.Cursor{}, es)
+	if !errors.Is(got, task.ErrLogFull) {
+		t.Errorf("the handler was told %v", got)
+	}
+	if last := es[len(es)-2]; last.Type != task.EventLog || len(es) > 300 {
+		t.Errorf("%d events, the last but one %s", len(es), last.AppendJSON(nil))
+	}
+}
