@@ -2,6 +2,7 @@ package actors
 
 import (
 	"encoding/json"
+	"slices"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -49,7 +50,12 @@ func (l *eventLog) stored(c task.Cursor) {
 }
 
 // trim drops the oldest frames beyond the bounds, but none that is not stored.
+// It waits until there are some to drop: what is left moves to a new array,
+// since watchers may still be reading the old one.
 func (l *eventLog) trim() {
+	if len(l.frames) <= ringFrames*5/4 && l.bytes <= ringBytes*5/4 {
+		return
+	}
 	drop := 0
 	for len(l.frames)-drop > ringFrames || l.bytes > ringBytes {
 		if drop == len(l.frames) || l.safe.Before(l.frames[drop].Event.Cursor) {
@@ -60,8 +66,7 @@ func (l *eventLog) trim() {
 		drop++
 	}
 	if drop > 0 {
-		clear(l.frames[:drop])
-		l.frames = l.frames[drop:]
+		l.frames = slices.Clone(l.frames[drop:])
 	}
 }
 

@@ -22,7 +22,7 @@ import (
 func startNode(t testing.TB, s task.Store, change ...func(*Config)) *Node {
 	t.Helper()
 	cfg := Config{
-		Store: s, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Name: "test",
+		Store: s, Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})), Metrics: prometheus.NewRegistry(), Name: "test",
 		Capacity: task.Resources{task.SlotResource: 16_000},
 	}
 	for _, c := range change {

@@ -45,7 +45,7 @@ func (t Topic) Match(u Task) bool {
 	case t.Queue != "":
 		return t.Queue == u.Queue
 	default:
-		return t.Filter.Match(u)
+		return t.Select().Match(u)
 	}
 }
 

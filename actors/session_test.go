@@ -1,0 +1,231 @@
+package actors
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"pgregory.net/rapid"
+
+	"github.com/troupe-run/troupe/persistence/memory"
+	"github.com/troupe-run/troupe/runtime/task"
+)
+
+// Whenever watchers come, from whatever cursor, however often their outbox is
+// full: they see everything behind it once and in order, but for superseded
+// progress, and the end.
+func TestWatchersSeeEverythingOnceAndInOrder(t *testing.T) {
+	n := startNode(t, memory.New())
+	rapid.Check(t, func(rt *rapid.T) {
+		count := rapid.IntRange(0, 1500).Draw(rt, "outputs")
+		one := submitOne(t, n, "stream", fmt.Sprint(count))
+		watchers := rapid.IntRange(1, 5).Draw(rt, "watchers")
+		for w := range watchers {
+			after := task.Cursor{Attempt: 1, Seq: rapid.IntRange(0, count).Draw(rt, fmt.Sprintf("after%d", w))}
+			if after.Seq == 0 {
+				after = task.Cursor{}
+			}
+			refusals := rapid.Float64Range(0, 0.4).Draw(rt, fmt.Sprintf("refusals%d", w))
+			b := newBox()
+			chance := rand.New(rand.NewPCG(uint64(w), uint64(count)))
+			b.refuse = func(*task.Frame) bool { return chance.Float64() < refusals }
+			s := n.OpenSession(task.DefaultNamespace, b)
+			s.Subscribe(task.Topic{Task: one.ID}, &after, "tag")
+			fs := b.await(t, s, "end", ended)
+			s.Close()
+			if fs[0].Kind == task.Refused {
+				if !errors.Is(fs[0].Err, task.ErrCursorAhead) {
+					rt.Fatalf("refused: %v", fs[0].Err)
+				}
+				continue // it came before its cursor had been
+			}
+			if fs[0].Kind != task.Subscribed || fs[0].Tag != "tag" || fs[0].Task.ID != one.ID {
+				rt.Fatalf("first frame %+v", fs[0])
+			}
+			checkWatched(rt, after, count, events(fs), refusals > 0)
+		}
+	})
+}
+
+func checkWatched(rt *rapid.T, after task.Cursor, count int, es []task.Event, slow bool) {
+	at := after
+	output := -1
+	for _, e := range es {
+		if !at.Before(e.Cursor) {
+			rt.Fatalf("event %s behind %s", e.Cursor, at)
+		}
+		if !slow && !e.Cursor.Follows(at) {
+			rt.Fatalf("event %s follows %s", e.Cursor, at)
+		}
+		at = e.Cursor
+		if e.Type != task.EventOutput {
+			continue
+		}
+		var d struct{ Chunk int }
+		if err := json.Unmarshal(e.Data, &d); err != nil {
+			rt.Fatal(err)
+		}
+		if output >= 0 && d.Chunk != output+1 {
+			rt.Fatalf("output %d follows %d", d.Chunk, output)
+		}
+		output = d.Chunk
+	}
+	if state, over := es[len(es)-1].Ended(); !over || state != task.Succeeded {
+		rt.Fatalf("the last event is %s", es[len(es)-1].AppendJSON(nil))
+	}
+	if after.IsZero() && count > 0 && output != count-1 {
+		rt.Fatalf("the last output is %d of %d", output, count)
+	}
+}
+
+func TestWatchingBeforeDuringAndAfter(t *testing.T) {
+	n := startNode(t, memory.New())
+	t.Run("a task nobody serves yet", func(t *testing.T) {
+		one := submitOne(t, n, "later", `0`)
+		b := newBox()
+		s := n.OpenSession(task.DefaultNamespace, b)
+		defer s.Close()
+		s.Subscribe(task.Topic{Task: one.ID}, nil, nil)
+		b.await(t, s, "snapshot", has(task.Subscribed))
+		n.Handle("later", n.handler("echo"))
+		checkSeen(t, task.Cursor{}, events(b.await(t, s, "end", ended)))
+	})
+	t.Run("a scheduled task", func(t *testing.T) {
+		one := submitOne(t, n, "echo", `0`, func(s *task.Spec) { s.RunAt = time.Now().Add(50 * time.Millisecond) })
+		es := followTask(t, n, one.ID, nil)
+		checkSeen(t, task.Cursor{}, es)
+		if got, want := states(t, es), []string{"0.1 scheduled", "0.2 queued", "1.1 running", "1.2 succeeded"}; !slices.Equal(got, want) {
+			t.Errorf("states %v, want %v", got, want)
+		}
+	})
+	t.Run("a task that has ended", func(t *testing.T) {
+		one := submitOne(t, n, "echo", `0`)
+		row := awaitState(t, n, one.ID, task.Succeeded)
+		checkSeen(t, task.Cursor{}, followTask(t, n, one.ID, nil))
+		if es := followTask(t, n, one.ID, &row.Cursor); len(es) != 0 {
+			t.Errorf("behind the last event came %v", es)
+		}
+	})
+	t.Run("no such task", func(t *testing.T) {
+		b := newBox()
+		s := n.OpenSession(task.DefaultNamespace, b)
+		defer s.Close()
+		s.Subscribe(task.Topic{Task: task.ID(uuid.New())}, nil, nil)
+		if fs := b.await(t, s, "refusal", ended); !errors.Is(fs[0].Err, task.ErrNotFound) {
+			t.Errorf("%v", fs[0].Err)
+		}
+	})
+	t.Run("another namespace", func(t *testing.T) {
+		for _, kind := range []string{"hang", "nobody"} {
+			one := submitOne(t, n, kind, `0`)
+			b := newBox()
+			s := n.OpenSession("other", b)
+			s.Subscribe(task.Topic{Task: one.ID, Namespace: task.DefaultNamespace}, nil, nil)
+			if fs := b.await(t, s, "refusal", ended); !errors.Is(fs[0].Err, task.ErrNotFound) {
+				t.Errorf("%v", fs[0].Err)
+			}
+			s.Close()
+		}
+	})
+	t.Run("a cursor ahead of the log", func(t *testing.T) {
+		for _, kind := range []string{"hang", "nobody", "echo"} {
+			one := submitOne(t, n, kind, `0`)
+			b := newBox()
+			s := n.OpenSession(task.DefaultNamespace, b)
+			s.Subscribe(task.Topic{Task: one.ID}, &task.Cursor{Attempt: 7, Seq: 1}, nil)
+			if fs := b.await(t, s, "refusal", ended); !errors.Is(fs[0].Err, task.ErrCursorAhead) {
+				t.Errorf("%s: %v", kind, fs[0].Err)
+			}
+			s.Close()
+		}
+	})
+}
+
+func TestFeedShowsItsTasksMove(t *testing.T) {
+	n := startNode(t, memory.New())
+	batch := task.ID(uuid.New())
+	mine := func(s *task.Spec) { s.BatchID, s.Queue, s.Labels = batch, "mine", map[string]string{"team": "a"} }
+	before := submitOne(t, n, "echo", `0`, mine)
+	awaitState(t, n, before.ID, task.Succeeded)
+	for name, topic := range map[string]task.Topic{
+		"batch":  {Batch: batch},
+		"queue":  {Queue: "mine"},
+		"filter": {Filter: &task.Filter{Labels: map[string]string{"team": "a"}, States: []task.State{task.Running}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBox()
+			refuse := 0
+			b.refuse = func(*task.Frame) bool { refuse++; return refuse%3 == 0 }
+			s := n.OpenSession(task.DefaultNamespace, b)
+			defer s.Close()
+			s.Subscribe(topic, nil, nil)
+			first := b.await(t, s, "snapshot", has(task.Subscribed))[0]
+			if name != "filter" && !slices.ContainsFunc(first.Tasks, func(v task.Task) bool { return v.ID == before.ID }) {
+				t.Errorf("the view lacks the task that was there")
+			}
+			var ids []task.ID
+			for range 20 {
+				ids = append(ids, submitOne(t, n, "echo", `0`, mine).ID)
+				submitOne(t, n, "echo", `0`) // not mine
+			}
+			fs := b.await(t, s, "20 ends", func(fs []*task.Frame) bool { return len(terminal(fs)) >= 20 })
+			if got := terminal(fs); !sameIDs(got, ids) {
+				t.Errorf("ends of %v, want %v", got, ids)
+			}
+		})
+	}
+}
+
+func TestFeedThatFellTooFarBehindBeginsAnew(t *testing.T) {
+	n := startNode(t, memory.New())
+	b := newBox()
+	stuck := true
+	b.refuse = func(*task.Frame) bool { return stuck }
+	s := n.OpenSession(task.DefaultNamespace, b)
+	defer s.Close()
+	s.Subscribe(task.Topic{Filter: &task.Filter{}}, nil, nil)
+	b.await(t, s, "snapshot", has(task.Subscribed))
+	var last task.Task
+	for range feedMissed/3 + 100 { // three events each
+		last = submitOne(t, n, "echo", `0`)
+	}
+	awaitState(t, n, last.ID, task.Succeeded)
+	b.mu.Lock()
+	stuck = false
+	b.mu.Unlock()
+	fs := b.await(t, s, "new view", has(task.Reset))
+	if got := len(fs[len(fs)-1].Tasks); got != feedSnapshot {
+		t.Errorf("the new view has %d tasks", got)
+	}
+}
+
+func terminal(fs []*task.Frame) []task.ID {
+	var ids []task.ID
+	for _, f := range fs {
+		if _, over := f.Event.Ended(); f.Kind == task.Happened && over {
+			ids = append(ids, f.Event.Task)
+		}
+	}
+	return ids
+}
+
+func sameIDs(a, b []task.ID) bool {
+	count := map[task.ID]int{}
+	for _, id := range a {
+		count[id]++
+	}
+	for _, id := range b {
+		count[id]--
+	}
+	for _, n := range count {
+		if n != 0 {
+			return false
+		}
+	}
+	return true
+}
