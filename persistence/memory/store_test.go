@@ -1,0 +1,22 @@
+package memory_test
+
+import (
+	"testing"
+
+	"github.com/troupe-run/troupe/persistence/memory"
+	"github.com/troupe-run/troupe/persistence/storetest"
+	"github.com/troupe-run/troupe/runtime/task"
+)
+
+func TestStore(t *testing.T) {
+	storetest.Run(t, storetest.Subject{
+		Open: func(testing.TB) task.Store { return memory.New() },
+		Reopen: func(t testing.TB, s task.Store) task.Store {
+			t.Helper()
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			return s
+		},
+	})
+}

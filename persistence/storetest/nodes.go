@@ -1,0 +1,204 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/troupe-run/troupe/runtime/task"
+)
+
+var nodeRules = []rule{
+	{"JoiningGivesANumberGreaterThanAny", func(s *suite) {
+		last := task.Incarnation(0)
+		for range 4 {
+			n := s.join()
+			if n <= last {
+				s.Fatalf("incarnation %d after %d", n, last)
+			}
+			last = n
+			if _, err := s.store.Sweep(s.ctx, task.Retention{Now: epoch.Add(1000 * time.Hour)}, 10); err != nil {
+				s.Fatal(err)
+			}
+			s.reopen()
+		}
+	}},
+	{"NodeIsAsItLastSaid", func(s *suite) {
+		n, err := s.store.Renew(s.ctx, task.Node{Name: "n", Address: "a:1", Started: epoch, Seen: epoch})
+		if err != nil {
+			s.Fatal(err)
+		}
+		s.same(s.overview(task.Scope{}).Nodes, []task.Node{n})
+		n.Seen, n.Address = epoch.Add(time.Minute), "b:2"
+		got, err := s.store.Renew(s.ctx, n)
+		if err != nil {
+			s.Fatal(err)
+		}
+		s.same(got, n)
+		s.same(s.overview(task.Scope{Namespace: "acme"}).Nodes, []task.Node{n})
+		n.Left = true
+		if _, err := s.store.Renew(s.ctx, n); err != nil {
+			s.Fatal(err)
+		}
+		s.same(s.overview(task.Scope{}).Nodes, []task.Node{n})
+		n.Left = false
+		if _, err := s.store.Renew(s.ctx, n); !errors.Is(err, task.ErrStale) {
+			s.Errorf("renewal of a node that left: %v", err)
+		}
+		if _, err := s.store.Renew(s.ctx, task.Node{Incarnation: 99}); !errors.Is(err, task.ErrStale) {
+			s.Errorf("renewal of a node that never was: %v", err)
+		}
+	}},
+	{"JoiningBuriesEveryNodeBefore", func(s *suite) {
+		first := s.join()
+		held := s.insert(s.spec(), 0, first)
+		running := s.start(s.insert(s.spec(), 0, first), 0)
+		s.insert(s.spec(), 0, 0)
+		s.succeed(s.start(s.insert(s.spec(), 0, first), 0), 0)
+		s.orphans(10)
+		s.reopen()
+		second := s.join()
+		s.insert(s.spec(), 0, second)
+		s.orphans(10, held, running)
+		s.orphans(1, held)
+		s.orphans(0)
+		if _, err := s.store.Renew(s.ctx, task.Node{Incarnation: first}); !errors.Is(err, task.ErrStale) {
+			s.Errorf("renewal of a buried node: %v", err)
+		}
+		s.step(held.Lost(epoch, task.CodeNodeLost, 0), nil)
+		s.orphans(10, running)
+		s.step(running.Lost(epoch, task.CodeNodeLost, 0), nil)
+		s.orphans(10)
+	}},
+	{"TasksOfANodeThatLeftAreOrphans", func(s *suite) {
+		n := s.join()
+		held := s.insert(s.spec(), 0, n)
+		s.orphans(10)
+		if _, err := s.store.Renew(s.ctx, task.Node{Incarnation: n, Left: true}); err != nil {
+			s.Fatal(err)
+		}
+		s.orphans(10, held)
+	}},
+}
+
+func (s *suite) orphans(limit int, want ...task.Task) {
+	s.Helper()
+	got, err := s.store.Orphans(s.ctx, limit)
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.same(got, want)
+}
+
+var sweepRules = []rule{
+	{"SweepForgetsTasksThatEndedLongAgo", func(s *suite) {
+		old := s.succeed(s.start(s.insert(s.spec(), 0, 1), 0), time.Minute)
+		young := s.succeed(s.start(s.insert(s.spec(), 0, 1), 0), 3*time.Minute)
+		kept := s.step(s.insert(s.spec(), 0, 1).Cancel(epoch, ""))
+		live := s.insert(s.spec(), 0, 1)
+		r := task.Retention{Now: epoch.Add(time.Hour + 2*time.Minute), Keep: map[task.State]time.Duration{task.Succeeded: time.Hour}}
+		s.swept(r, 10, 1)
+		s.gone(old)
+		s.stored(young)
+		s.stored(kept)
+		s.stored(live)
+		s.same(s.overview(task.Scope{}).Counts, []task.Count{
+			{Namespace: "acme", Queue: "default", State: task.Queued, Tasks: 1},
+			{Namespace: "acme", Queue: "default", State: task.Succeeded, Tasks: 1},
+			{Namespace: "acme", Queue: "default", State: task.Cancelled, Tasks: 1},
+		})
+	}},
+	{"SweepIsBounded", func(s *suite) {
+		for range 7 {
+			s.step(s.insert(s.spec(), 0, 1).Cancel(epoch, ""))
+		}
+		r := task.Retention{Now: epoch.Add(time.Hour), Keep: map[task.State]time.Duration{task.Cancelled: 0, task.Failed: 0}}
+		s.swept(r, 3, 3)
+		s.swept(r, 3, 3)
+		s.swept(r, 3, 1)
+		s.swept(r, 3, 0)
+	}},
+	{"SweepTrimsLogsToTheTerminalEvent", func(s *suite) {
+		t := s.start(s.insert(s.spec(), 0, 1), 0)
+		t, _ = s.talk(t, 5, `{}`)
+		live := s.start(s.insert(s.spec(), 0, 1), 0)
+		done := s.step(t.Fail(epoch, task.Failure{Code: "no"}, 0))
+		all := s.events(done)
+		r := task.Retention{Now: epoch.Add(time.Hour), KeepEvents: time.Minute}
+		for range 2 {
+			s.swept(r, 10, 0)
+			done.LogStart = done.Cursor
+			s.stored(done)
+			s.same(s.events(done), all[len(all)-1:])
+			s.same(len(s.events(live)), 2)
+		}
+		// What comes after stays, and nobody's old row brings the start back.
+		stale := done
+		stale.LogStart = task.Cursor{}
+		again := s.step(stale.Rerun(epoch))
+		again.LogStart = done.LogStart
+		s.stored(again)
+		s.same(len(s.events(again)), 2)
+		end := s.step(again.Cancel(epoch, ""))
+		s.same(len(s.events(end)), 3)
+		s.swept(r, 10, 0)
+		s.same(len(s.events(end)), 1)
+	}},
+	{"SweepForgetsExpiredKeysAndNodesLongGone", func(s *suite) {
+		m := insertion(task.New(s.spec(), epoch, 0))
+		m.Request = task.Request{Key: "k", Hash: [32]byte{1}, Expires: epoch.Add(time.Hour)}
+		s.ok(m)
+		s.join()
+		live := s.join()
+		s.swept(task.Retention{Now: epoch.Add(1000 * time.Hour)}, 10, 0)
+		nodes := s.overview(task.Scope{}).Nodes
+		if len(nodes) != 1 || nodes[0].Incarnation != live {
+			s.Errorf("nodes %+v, want only %d", nodes, live)
+		}
+		// Asked by a clock that is behind, the key is gone all the same.
+		m2 := insertion(task.New(s.spec(), epoch, 0))
+		m2.Request = task.Request{Key: "k", Hash: [32]byte{2}, Expires: epoch.Add(time.Hour)}
+		s.ok(m2)
+	}},
+}
+
+func (s *suite) swept(r task.Retention, limit, want int) {
+	s.Helper()
+	n, err := s.store.Sweep(s.ctx, r, limit)
+	if err != nil || n != want {
+		s.Fatalf("%d tasks swept, %v; want %d", n, err, want)
+	}
+}
+
+var callRules = []rule{
+	{"CallWithoutTimeLeftDoesNothing", func(s *suite) {
+		ctx, cancel := context.WithCancel(s.ctx)
+		cancel()
+		born := task.New(s.spec(), epoch, 0)
+		calls := map[string]func() error{
+			"Append":   func() error { _, err := s.store.Append(ctx, []task.Mutation{insertion(born)}); return err },
+			"Claim":    func() error { _, err := s.store.Claim(ctx, task.Claim{Kinds: []string{"work"}, Limit: 1}); return err },
+			"Renew":    func() error { _, err := s.store.Renew(ctx, task.Node{}); return err },
+			"Due":      func() error { _, _, err := s.store.Due(ctx, epoch, 1); return err },
+			"Orphans":  func() error { _, err := s.store.Orphans(ctx, 1); return err },
+			"Task":     func() error { _, err := s.store.Task(ctx, "acme", id(1)); return err },
+			"Tasks":    func() error { _, _, err := s.store.Tasks(ctx, task.Filter{Namespace: "acme", Limit: 1}); return err },
+			"Events":   func() error { _, err := s.store.Events(ctx, "acme", id(1), task.Cursor{}, 1); return err },
+			"Overview": func() error { _, err := s.store.Overview(ctx, task.Scope{}); return err },
+			"Sweep":    func() error { _, err := s.store.Sweep(ctx, task.Retention{Now: epoch}, 1); return err },
+		}
+		for name, call := range calls {
+			err := call()
+			if !errors.Is(err, task.ErrUnavailable) || !errors.Is(err, context.Canceled) {
+				s.Errorf("%s: %v, want ErrUnavailable and context.Canceled", name, err)
+			}
+		}
+		s.gone(born.Task)
+		s.stored(s.insert(s.spec(), 0, 0))
+	}},
+	{"NothingToDoIsDone", func(s *suite) {
+		s.append()
+		s.same(s.overview(task.Scope{}), task.Overview{})
+		s.same(s.claim(task.Claim{Holder: 1}), []task.Task(nil))
+	}},
+}
