@@ -1,0 +1,137 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/troupe-run/troupe/runtime/task"
+)
+
+// Append implements [task.Store].
+func (s *Store) Append(ctx context.Context, ms []task.Mutation) ([]task.Outcome, error) {
+	if len(ms) == 0 {
+		return nil, nil
+	}
+	var out []task.Outcome
+	err := s.write(ctx, "append", func(t *tx) error {
+		out = make([]task.Outcome, len(ms))
+		within := context.WithoutCancel(ctx)
+		for i, m := range ms {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if out[i].Err = m.Check(); out[i].Err != nil {
+				continue
+			}
+			var err error
+			if out[i], err = t.apply(within, m); err != nil {
+				return fmt.Errorf("task %s: %w", m.Task.ID, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// apply makes one mutation, or says in the outcome why it does not hold. Its
+// error is the transaction's.
+func (t *tx) apply(ctx context.Context, m task.Mutation) (task.Outcome, error) {
+	switch m.Op {
+	case task.Insert:
+		return t.insert(ctx, m)
+	case task.Save:
+		refused, err := t.save(ctx, m)
+		return task.Outcome{Err: refused}, err
+	case task.Delete:
+		refused, err := t.remove(ctx, m)
+		return task.Outcome{Err: refused}, err
+	case task.SetQueue:
+		return task.Outcome{}, t.setQueue(ctx, m.Queue)
+	}
+	return task.Outcome{}, nil
+}
+
+func (t *tx) setQueue(ctx context.Context, q task.Queue) error {
+	paused := int64(0)
+	if q.Paused {
+		paused = 1
+	}
+	_, err := t.conn.exec(ctx, `INSERT INTO queues (namespace, name, paused) VALUES (?, ?, ?)
+		ON CONFLICT DO UPDATE SET paused = excluded.paused`, q.Namespace, q.Name, paused)
+	t.then = append(t.then, func() {
+		if q.Paused {
+			t.paused[queueName{q.Namespace, q.Name}] = true
+		} else {
+			delete(t.paused, queueName{q.Namespace, q.Name})
+		}
+	})
+	return err
+}
+
+// inRow is how large a payload or a checkpoint may be to stand in the row, which
+// is written again with every change.
+const inRow = 1 << 10
+
+// Parts of a task in the table bodies.
+const (
+	partPayload    = int64(1)
+	partCheckpoint = int64(2)
+)
+
+// elsewhere marks a body that stands in the table bodies.
+var elsewhere = []byte{}
+
+// body gives what stands in the row for a body.
+func body(b []byte) any {
+	switch {
+	case len(b) == 0:
+		return nil
+	case len(b) > inRow:
+		return elsewhere
+	}
+	return b
+}
+
+// storeBody puts a body that is too large for the row into its place.
+func (t *tx) storeBody(ctx context.Context, id task.ID, part int64, b []byte) error {
+	if len(b) <= inRow {
+		return nil
+	}
+	_, err := t.conn.exec(ctx, "INSERT OR REPLACE INTO bodies (task, part, data) VALUES (?, ?, ?)", id[:], part, b)
+	return err
+}
+
+// orNull gives NULL for nothing, where the driver would write an empty blob.
+func orNull(b []byte) any {
+	if len(b) == 0 {
+		return nil
+	}
+	return b
+}
+
+func textOrNull(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
+
+// finished gives the column of that name: whatever the task says, a terminal
+// one has it and no other.
+func finished(k task.Task) any {
+	if !k.State.Terminal() {
+		return nil
+	}
+	return k.Finished.UnixMicro()
+}
+
+// lastOf is the newest cursor among events, or NULL.
+func lastOf(events []task.Event) any {
+	if len(events) == 0 {
+		return nil
+	}
+	return packed(events[len(events)-1].Cursor)
+}

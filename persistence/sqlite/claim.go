@@ -1,0 +1,156 @@
+package sqlite
+
+import (
+	"bytes"
+	"cmp"
+	"container/heap"
+	"context"
+	"math"
+	"slices"
+
+	"github.com/troupe-run/troupe/runtime/task"
+)
+
+// A claim merges lanes. Each starts at the lowest rank that a task in it can
+// have; the one that stands lowest is looked into, a few heads at a time, and so
+// only the lanes that give something are looked into, and those whose bound was
+// too low. Whoever waits, and however many, is not looked at.
+
+const (
+	heads = `SELECT rank, id FROM tasks INDEXED BY claimable
+		WHERE lane = ? AND (rank, id) > (?, ?) ORDER BY rank, id LIMIT ?`
+	take = `UPDATE tasks SET holder = ?, lane = NULL, rank = NULL, wake_at = NULL WHERE id = ? RETURNING ` + columns
+)
+
+// place is where a task stands in its lane.
+type place struct {
+	rank int64
+	id   []byte
+}
+
+// queue is one lane as a claim sees it.
+type queue struct {
+	lane *lane
+	at   place   // nothing in it stands before this
+	next []place // what is known to follow
+	more int64   // how many to look for next time
+}
+
+// merge is a heap of queues, the one that stands lowest first.
+type merge []*queue
+
+func (m merge) Len() int      { return len(m) }
+func (m merge) Swap(i, j int) { m[i], m[j] = m[j], m[i] }
+func (m merge) Less(i, j int) bool {
+	return cmp.Or(cmp.Compare(m[i].at.rank, m[j].at.rank), bytes.Compare(m[i].at.id, m[j].at.id)) < 0
+}
+func (m *merge) Push(x any) { *m = append(*m, x.(*queue)) }
+func (m *merge) Pop() any {
+	last := (*m)[len(*m)-1]
+	*m = (*m)[:len(*m)-1]
+	return last
+}
+
+// Claim implements [task.Store].
+func (s *Store) Claim(ctx context.Context, q task.Claim) ([]task.Task, error) {
+	if q.Limit <= 0 || len(q.Kinds) == 0 {
+		return nil, nil
+	}
+	var tasks []task.Task
+	err := s.write(ctx, "claim", func(t *tx) error {
+		within := context.WithoutCancel(ctx)
+		chosen, err := t.choose(within, q)
+		if err != nil {
+			return err
+		}
+		tasks = make([]task.Task, 0, len(chosen))
+		for _, id := range chosen {
+			taken, err := list(within, t.conn, take, int64(q.Holder), id)
+			if err != nil {
+				return err
+			}
+			tasks = append(tasks, taken...)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return tasks, nil
+}
+
+// choose gives the ids of the tasks to take, lowest rank first.
+func (t *tx) choose(ctx context.Context, q task.Claim) ([][]byte, error) {
+	below := int64(math.MaxInt64)
+	if q.Above != nil {
+		below = *q.Above
+	}
+	open := t.open(q, below)
+	heap.Init(&open)
+	touched := map[*lane]int64{}
+	var chosen [][]byte
+	for len(open) > 0 && len(chosen) < q.Limit {
+		lowest := open[0]
+		if lowest.at.rank >= below {
+			break
+		}
+		if len(lowest.next) == 0 {
+			share := int64((q.Limit - len(chosen)) / len(open))
+			if err := t.look(ctx, lowest, max(share, lowest.more)); err != nil {
+				return nil, err
+			}
+			if len(lowest.next) == 0 {
+				touched[lowest.lane] = nobodyWaits
+				heap.Pop(&open)
+				continue
+			}
+			lowest.at = lowest.next[0]
+			touched[lowest.lane] = lowest.at.rank
+			heap.Fix(&open, 0)
+			continue
+		}
+		chosen = append(chosen, lowest.next[0].id)
+		if lowest.next = lowest.next[1:]; len(lowest.next) > 0 {
+			lowest.at = lowest.next[0]
+		}
+		touched[lowest.lane] = lowest.at.rank
+		heap.Fix(&open, 0)
+	}
+	t.then = append(t.then, func() {
+		for l, low := range touched {
+			l.low = low
+		}
+	})
+	return chosen, nil
+}
+
+// open gives the lanes that a claim may take from and somebody may wait in.
+func (t *tx) open(q task.Claim, below int64) merge {
+	kinds := make(map[string]bool, len(q.Kinds))
+	for _, k := range q.Kinds {
+		kinds[k] = true
+	}
+	var open merge
+	for _, l := range t.lanes.byID {
+		if l.low >= below || l.low == nobodyWaits || !kinds[l.Kind] ||
+			t.paused[queueName{l.Namespace, l.Queue}] || slices.Contains(q.Full, l.Lane) {
+			continue
+		}
+		open = append(open, &queue{lane: l, at: place{rank: l.low}, more: 4})
+	}
+	return open
+}
+
+// look reads what follows in a lane, each time more.
+func (t *tx) look(ctx context.Context, q *queue, n int64) error {
+	q.more = min(4*n, 1024)
+	// The first look starts at a bound, which a task may stand at; no id is empty.
+	id := q.at.id
+	if id == nil {
+		id = []byte{}
+	}
+	return t.conn.query(ctx, heads, []any{q.lane.id, q.at.rank, id, n}, func(r row) error {
+		q.next = append(q.next, place{rank: r.int(0), id: r.blob(1)})
+		return nil
+	})
+}

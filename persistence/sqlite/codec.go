@@ -1,0 +1,298 @@
+package sqlite
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"maps"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/troupe-run/troupe/runtime/task"
+)
+
+// A message is numbered fields, one after another: uvarint number<<1 and a
+// signed varint, or number<<1|1, a length and as many bytes. A field at its zero
+// value is left out; a reader passes over numbers it does not know. So fields
+// can be added, and a version before can still read the row.
+type message []byte
+
+var errMessage = errors.New("a stored message is damaged")
+
+func (m message) int(number int, v int64) message {
+	if v == 0 {
+		return m
+	}
+	return m.always(number, v)
+}
+
+func (m message) always(number int, v int64) message {
+	return binary.AppendVarint(binary.AppendUvarint(m, uint64(number)<<1), v)
+}
+
+func (m message) time(number int, t time.Time) message {
+	if t.IsZero() {
+		return m
+	}
+	return m.always(number, t.UnixMicro())
+}
+
+func (m message) text(number int, s string) message {
+	if s == "" {
+		return m
+	}
+	m = binary.AppendUvarint(m, uint64(number)<<1|1)
+	return append(binary.AppendUvarint(m, uint64(len(s))), s...)
+}
+
+// bytes writes also what is empty: it may mean something that it is there.
+func (m message) bytes(number int, b []byte) message {
+	m = binary.AppendUvarint(m, uint64(number)<<1|1)
+	return append(binary.AppendUvarint(m, uint64(len(b))), b...)
+}
+
+func (m message) float(number int, f float64) message {
+	return m.int(number, int64(math.Float64bits(f)))
+}
+
+// field is one field read: v of a number, b of bytes, which are the row's own.
+type field struct {
+	number int
+	v      int64
+	b      []byte
+}
+
+func (f field) time() time.Time { return micros(f.v) }
+
+func micros(v int64) time.Time { return time.UnixMicro(v).UTC() }
+
+// each gives every field to f.
+func (m message) each(f func(field) error) error {
+	for len(m) > 0 {
+		key, n := binary.Uvarint(m)
+		if n <= 0 {
+			return errMessage
+		}
+		m = m[n:]
+		next := field{number: int(key >> 1)}
+		if key&1 == 0 {
+			if next.v, n = binary.Varint(m); n <= 0 {
+				return errMessage
+			}
+		} else {
+			size, width := binary.Uvarint(m)
+			if width <= 0 || size > uint64(len(m)-width) {
+				return errMessage
+			}
+			n = width + int(size)
+			next.b = m[width:n]
+		}
+		m = m[n:]
+		if err := f(next); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// encodeSpec is what of a spec never changes and has no column of its own. The
+// same spec always gives the same bytes: a second insert is compared by them.
+func encodeSpec(m message, s task.Spec) message {
+	m = m.int(1, int64(s.Priority))
+	for _, name := range sortedKeys(s.Resources) {
+		m = m.bytes(2, message(nil).text(1, name).int(2, int64(s.Resources[name])))
+	}
+	for _, key := range sortedKeys(s.Labels) {
+		m = m.bytes(3, message(nil).text(1, key).text(2, s.Labels[key]))
+	}
+	m = m.time(4, s.RunAt).int(5, int64(s.Timeout)).time(6, s.Deadline).int(7, int64(s.MaxAttempts))
+	return m.int(8, int64(s.Retry.Initial)).float(9, s.Retry.Factor).int(10, int64(s.Retry.Max)).float(11, s.Retry.Jitter)
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	if len(m) == 1 {
+		for k := range m {
+			return []string{k}
+		}
+	}
+	return slices.Sorted(maps.Keys(m))
+}
+
+// decodeSpec leaves out RunAt and Deadline: life has them as they are now.
+func decodeSpec(m message, s *task.Spec) error {
+	return m.each(func(f field) error {
+		switch f.number {
+		case 1:
+			s.Priority = int(f.v)
+		case 2:
+			if s.Resources == nil {
+				s.Resources = task.Resources{}
+			}
+			name, amount, _, err := pair(f.b)
+			s.Resources[name] = task.Quantity(amount)
+			return err
+		case 3:
+			if s.Labels == nil {
+				s.Labels = map[string]string{}
+			}
+			key, _, value, err := pair(f.b)
+			s.Labels[key] = value
+			return err
+		case 5:
+			s.Timeout = time.Duration(f.v)
+		case 7:
+			s.MaxAttempts = int(f.v)
+		case 8:
+			s.Retry.Initial = time.Duration(f.v)
+		case 9:
+			s.Retry.Factor = math.Float64frombits(uint64(f.v))
+		case 10:
+			s.Retry.Max = time.Duration(f.v)
+		case 11:
+			s.Retry.Jitter = math.Float64frombits(uint64(f.v))
+		}
+		return nil
+	})
+}
+
+func pair(m message) (name string, number int64, text string, err error) {
+	err = m.each(func(f field) error {
+		switch {
+		case f.number == 1:
+			name = string(f.b)
+		case f.b != nil:
+			text = string(f.b)
+		default:
+			number = f.v
+		}
+		return nil
+	})
+	return name, number, text, err
+}
+
+// encodeLife is what of a task changes and has no column of its own.
+func encodeLife(m message, t task.Task) message {
+	m = m.int(1, int64(t.Forgiven)).int(2, int64(t.Crashes))
+	if t.Suspect {
+		m = m.int(3, 1)
+	}
+	m = m.text(4, t.Node).text(5, t.Worker).int(6, packed(t.Cursor))
+	m = m.time(7, t.Ready).time(8, t.Started).time(9, t.Finished).time(10, t.RunAt).time(11, t.Deadline)
+	if p := t.Progress; p != nil {
+		b := message(nil).text(2, p.Message).time(3, p.At)
+		if p.Fraction != nil {
+			b = b.always(1, int64(math.Float64bits(*p.Fraction)))
+		}
+		m = m.bytes(12, b)
+	}
+	if f := t.Failure; f != nil {
+		b := message(nil).text(1, f.Code).text(2, f.Message).text(4, string(f.Details))
+		if f.Retryable {
+			b = b.int(3, 1)
+		}
+		m = m.bytes(13, b)
+	}
+	for _, f := range t.Failures {
+		m = m.bytes(14, message(nil).int(1, int64(f.Attempt)).text(2, f.Code).text(3, f.Message).
+			time(4, time.Time(f.At)).text(5, f.Node))
+	}
+	return m
+}
+
+func decodeLife(m message, t *task.Task) error {
+	return m.each(func(f field) error {
+		switch f.number {
+		case 1:
+			t.Forgiven = int(f.v)
+		case 2:
+			t.Crashes = int(f.v)
+		case 3:
+			t.Suspect = f.v != 0
+		case 4:
+			t.Node = string(f.b)
+		case 5:
+			t.Worker = string(f.b)
+		case 6:
+			t.Cursor = unpacked(f.v)
+		case 7:
+			t.Ready = f.time()
+		case 8:
+			t.Started = f.time()
+		case 9:
+			t.Finished = f.time()
+		case 10:
+			t.RunAt = f.time()
+		case 11:
+			t.Deadline = f.time()
+		case 12:
+			return decodeProgress(f.b, t)
+		case 13:
+			return decodeFailure(f.b, t)
+		case 14:
+			return decodeAttempt(f.b, t)
+		}
+		return nil
+	})
+}
+
+func decodeProgress(m message, t *task.Task) error {
+	t.Progress = &task.Progress{}
+	return m.each(func(f field) error {
+		switch f.number {
+		case 1:
+			fraction := math.Float64frombits(uint64(f.v))
+			t.Progress.Fraction = &fraction
+		case 2:
+			t.Progress.Message = string(f.b)
+		case 3:
+			t.Progress.At = f.time()
+		}
+		return nil
+	})
+}
+
+func decodeFailure(m message, t *task.Task) error {
+	t.Failure = &task.Failure{}
+	return m.each(func(f field) error {
+		switch f.number {
+		case 1:
+			t.Failure.Code = string(f.b)
+		case 2:
+			t.Failure.Message = string(f.b)
+		case 3:
+			t.Failure.Retryable = f.v != 0
+		case 4:
+			t.Failure.Details = json.RawMessage(f.b)
+		}
+		return nil
+	})
+}
+
+func decodeAttempt(m message, t *task.Task) error {
+	var a task.AttemptError
+	err := m.each(func(f field) error {
+		switch f.number {
+		case 1:
+			a.Attempt = int(f.v)
+		case 2:
+			a.Code = string(f.b)
+		case 3:
+			a.Message = string(f.b)
+		case 4:
+			a.At = task.Time(f.time())
+		case 5:
+			a.Node = string(f.b)
+		}
+		return nil
+	})
+	t.Failures = append(t.Failures, a)
+	return err
+}
+
+// packed is a cursor as one number that orders as cursors do.
+func packed(c task.Cursor) int64 { return int64(c.Attempt)<<32 | int64(c.Seq) }
+
+func unpacked(v int64) task.Cursor {
+	return task.Cursor{Attempt: int(v >> 32), Seq: int(v & math.MaxUint32)}
+}

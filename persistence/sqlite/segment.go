@@ -1,0 +1,110 @@
+package sqlite
+
+import (
+	"encoding/binary"
+	"slices"
+	"time"
+
+	"github.com/troupe-run/troupe/runtime/task"
+)
+
+// A segment is events of one attempt without a hole, as one mutation brought
+// them: the first one's cursor, then for each its type, the microseconds since
+// the one before, and its data as it came.
+
+// eventTypes numbers the types we know; others are written out behind a zero.
+var eventTypes = []task.EventType{"", task.EventState, task.EventProgress, task.EventLog, task.EventOutput}
+
+// encodeSegment gives nil for no events.
+func encodeSegment(events []task.Event) []byte {
+	if len(events) == 0 {
+		return nil
+	}
+	size := 0
+	for _, e := range events {
+		size += len(e.Data) + 16
+	}
+	b := binary.AppendUvarint(make([]byte, 0, size+8), uint64(packed(events[0].Cursor)))
+	last := int64(0)
+	for _, e := range events {
+		number := max(slices.Index(eventTypes, e.Type), 0)
+		b = append(b, byte(number))
+		if number == 0 {
+			b = append(binary.AppendUvarint(b, uint64(len(e.Type))), e.Type...)
+		}
+		at := e.At.UnixMicro()
+		b = binary.AppendVarint(b, at-last)
+		b = append(binary.AppendUvarint(b, uint64(len(e.Data))), e.Data...)
+		last = at
+	}
+	return b
+}
+
+// decodeSegment gives every event of a segment to f, until f says that it is
+// enough. The data of the events is the segment's own.
+func decodeSegment(id task.ID, b []byte, f func(task.Event) error) error {
+	if len(b) == 0 {
+		return nil
+	}
+	r := reader{rest: b}
+	cursor := unpacked(int64(r.uvarint()))
+	at := int64(0)
+	for ; len(r.rest) > 0 && !r.damaged; cursor.Seq++ {
+		e := task.Event{Task: id, Cursor: cursor}
+		if number := r.bytes(1); len(number) == 1 && int(number[0]) < len(eventTypes) {
+			e.Type = eventTypes[number[0]]
+		}
+		if e.Type == "" {
+			e.Type = task.EventType(r.bytes(r.uvarint()))
+		}
+		at += r.varint()
+		e.At = time.UnixMicro(at).UTC()
+		if data := r.bytes(r.uvarint()); len(data) > 0 {
+			e.Data = data
+		}
+		if r.damaged {
+			break
+		}
+		if err := f(e); err != nil {
+			return err
+		}
+	}
+	if r.damaged {
+		return errMessage
+	}
+	return nil
+}
+
+type reader struct {
+	rest    []byte
+	damaged bool
+}
+
+func (r *reader) uvarint() uint64 {
+	v, n := binary.Uvarint(r.rest)
+	return skip(r, v, n)
+}
+
+func (r *reader) varint() int64 {
+	v, n := binary.Varint(r.rest)
+	return skip(r, v, n)
+}
+
+func skip[V any](r *reader, v V, n int) V {
+	if n <= 0 {
+		r.damaged, r.rest = true, nil
+		return v
+	}
+	r.rest = r.rest[n:]
+	return v
+}
+
+func (r *reader) bytes(n uint64) []byte {
+	if n > uint64(len(r.rest)) {
+		r.damaged, r.rest = true, nil
+		return nil
+	}
+	b := r.rest[:n:n]
+	r.rest = r.rest[n:]
+	return b
+}
