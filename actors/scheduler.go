@@ -161,11 +161,7 @@ func (s *scheduler) shed(ctx actor.Context, n int) {
 	if n < 0 {
 		n = s.core.Waiting()
 	}
-	for range n {
-		entry, ok := s.core.Least(time.Now())
-		if !ok {
-			break
-		}
+	for _, entry := range s.core.Least(n) {
 		id := task.ID(entry.ID)
 		pid := s.tasks[id].pid
 		s.withdraw(ctx, id)
