@@ -42,7 +42,7 @@ func New(cfg Config) *Core {
 		ageing: cmp.Or(cfg.Ageing, 30*time.Second),
 		items:  map[ID]*item{}, groups: map[shape]*group{},
 		benches: map[string][]*bench{},
-		paused: map[queueName]bool{}, resources: map[string]*pool{},
+		paused:  map[queueName]bool{}, resources: map[string]*pool{},
 	}
 }
 

@@ -199,7 +199,7 @@ func check(t *rapid.T, c *Core, m *naive, overcommitted bool) {
 		if (r.Code == Short || r.Code == Impossible) != (r.Resource != "") || r.Resource != "" && r.Needed <= r.Free {
 			t.Fatalf("explain: %+v", r)
 		}
-		if lacking := !m.fits(e); lacking != (r.Resource != "") {
+		if lacking := !m.fits(e); r.Code != Paused && lacking != (r.Resource != "") {
 			t.Fatalf("lacking %v, but %+v", lacking, r)
 		}
 		if !c.IsWaiting(e.ID) {

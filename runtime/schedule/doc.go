@@ -32,9 +32,9 @@
 // # Cost
 //
 // Entries that are alike (namespace, queue, kind, priority, demand) form a
-// group. A group that lacks a resource is set aside under that resource and the
-// amount it needs, and is not looked at again before that much is free. So a
-// decision costs the logarithm of the number of groups and of one group's
-// length, and one look at each distinct amount of each short resource; it does
-// not matter how many entries wait.
+// group. A group waits on the bench of one amount of its demand and is not
+// looked at before that much is free; one that turns out to lack another
+// resource moves to the bench of that. So a decision costs the logarithm of the
+// number of groups and of one group's length, and one look at each distinct
+// amount of each resource; it does not matter how many entries wait.
 package schedule

@@ -54,7 +54,9 @@ type group struct {
 func (g *group) head() *item { return g.items[0] }
 
 // before is the order of all groups: by the virtual time of their heads.
-func (g *group) before(h *group) bool { return orderOf(g.head(), g.start).before(orderOf(h.head(), h.start)) }
+func (g *group) before(h *group) bool {
+	return orderOf(g.head(), g.start).before(orderOf(h.head(), h.start))
+}
 
 // order is an entry's place in the order of decisions.
 type order struct {
