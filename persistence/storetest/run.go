@@ -225,7 +225,9 @@ func (s *suite) same(got, want any) {
 func diff(got, want any) string {
 	return cmp.Diff(got, want, cmpopts.EquateEmpty(),
 		cmp.Comparer(func(a, b task.Time) bool { return time.Time(a).Equal(time.Time(b)) }),
-		cmp.Comparer(func(a, b json.RawMessage) bool { return bytes.Equal(a, b) }))
+		// What is not empty, that is; and not byte by byte, which takes its time.
+		cmp.FilterValues(func(a, b json.RawMessage) bool { return len(a)+len(b) > 0 },
+			cmp.Comparer(func(a, b json.RawMessage) bool { return bytes.Equal(a, b) })))
 }
 
 func ids(tasks []task.Task) []task.ID {
