@@ -3,6 +3,7 @@ package transport
 import (
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/troupe-run/troupe/runtime/task"
 )
@@ -33,11 +34,12 @@ func (p *Problem) Error() string {
 	if p.Detail == "" {
 		return p.Title
 	}
-	text := p.Title + ": " + p.Detail
+	var text strings.Builder
+	text.WriteString(p.Title + ": " + p.Detail)
 	for _, e := range p.Errors {
-		text += "; " + e.Path + " " + e.Message
+		text.WriteString("; " + e.Path + " " + e.Message)
 	}
-	return text
+	return text.String()
 }
 
 // NewProblem makes a problem; its type is a relative reference into the docs.
@@ -74,8 +76,7 @@ func ProblemOf(err error) (p *Problem, internal bool) {
 	if errors.As(err, &p) {
 		return p, false
 	}
-	var invalid task.InvalidError
-	if errors.As(err, &invalid) {
+	if invalid, ok := errors.AsType[task.InvalidError](err); ok {
 		p := NewProblem(http.StatusUnprocessableEntity, "invalid_task", "The task is not valid.")
 		for _, v := range invalid {
 			p.Errors = append(p.Errors, FieldError{Path: v.Field, Message: v.Message})
