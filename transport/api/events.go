@@ -12,7 +12,7 @@ import (
 )
 
 type eventInput struct {
-	taskInput
+	ID          string `path:"id" doc:"The task's UUID"`
 	After       string `query:"after" example:"1.42" doc:"Only events behind this cursor"`
 	Limit       int    `query:"limit" default:"100" minimum:"1" maximum:"1000" doc:"Of a page; a stream has none"`
 	LastEventID string `header:"Last-Event-ID" doc:"Of a stream: goes before after"`
@@ -40,7 +40,7 @@ func (s *Server) eventRoute() {
 }
 
 func (s *Server) events(ctx context.Context, in *eventInput) (*written, error) {
-	id, err := in.id()
+	id, err := parseID("path.id", in.ID)
 	if err != nil {
 		return nil, err
 	}

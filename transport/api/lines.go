@@ -90,8 +90,11 @@ func (s *Server) submitLines(ctx context.Context, batch task.ID) error {
 		BatchID string `json:"batch_id"`
 	}{batch.String()})
 	sum := transport.BatchSummary{BatchID: batch.String()}
-	for c := first; ok && err == nil && w.flush(); c, ok, err = l.next(s.stopping.Done()) {
+	for c := first; ok && err == nil; c, ok, err = l.next(s.stopping.Done()) {
 		s.store(ctx, c, w, &sum)
+		if !w.flush() {
+			return nil // nobody reads it
+		}
 	}
 	if err != nil {
 		sum.Error = s.problem(ctx, err)

@@ -7,7 +7,7 @@ import (
 	"html/template"
 	"net/http"
 	"strings"
-	"time"
+	"sync"
 )
 
 //go:embed pages
@@ -17,36 +17,33 @@ var pages embed.FS
 // else and have their script in a file, so that they work without a network and
 // under the policy that guard sets.
 func (s *Server) pageRoutes() {
-	document, err := json.Marshal(s.huma.OpenAPI())
-	if err != nil {
-		panic(err) // of types this package describes
-	}
-	yaml, err := s.huma.OpenAPI().YAML()
-	if err != nil {
-		panic(err)
-	}
-	s.file("/openapi.json", mediaJSON, document)
-	s.file("/openapi.yaml", "application/yaml", yaml)
+	document := s.huma.OpenAPI()
+	s.file("/openapi.json", mediaJSON, sync.OnceValue(func() []byte { return must(json.Marshal(document)) }))
+	s.file("/openapi.yaml", "application/yaml", sync.OnceValue(func() []byte { return must(document.YAML()) }))
 	for path, name := range map[string]string{"/docs": "docs.html", "/docs/docs.js": "docs.js", "/docs/docs.css": "docs.css"} {
-		content, err := pages.ReadFile("pages/" + name)
-		if err != nil {
-			panic(err)
-		}
-		s.file(path, mediaOf(name), content)
+		s.file(path, mediaOf(name), func() []byte { return must(pages.ReadFile("pages/" + name)) })
 	}
-	var problems bytes.Buffer
-	if err := template.Must(template.ParseFS(pages, "pages/problems.html")).Execute(&problems, codes); err != nil {
-		panic(err)
-	}
-	s.file("/docs/problems", mediaOf("problems.html"), problems.Bytes())
+	s.file("/docs/problems", mediaOf("problems.html"), sync.OnceValue(func() []byte {
+		var page bytes.Buffer
+		err := template.Must(template.ParseFS(pages, "pages/problems.html")).Execute(&page, codes)
+		return must(page.Bytes(), err)
+	}))
 }
 
-// file serves bytes that do not change while the program runs.
-func (s *Server) file(path, contentType string, content []byte) {
-	handle := func(w http.ResponseWriter, r *http.Request) {
+// must is for what depends on nothing but this package's own text and types.
+func must(b []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// file serves what does not change while the program runs.
+func (s *Server) file(path, contentType string, content func() []byte) {
+	handle := func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", contentType)
 		w.Header().Set("Cache-Control", "no-cache")
-		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
+		_, _ = w.Write(content()) // a client that is gone is no error
 	}
 	s.mux.Get(path, handle)
 	s.mux.Head(path, handle)

@@ -16,8 +16,6 @@ type taskInput struct {
 	ID string `path:"id" doc:"The task's UUID"`
 }
 
-func (in *taskInput) id() (task.ID, error) { return parseID("path.id", in.ID) }
-
 func parseID(path, text string) (task.ID, error) {
 	id, err := task.ParseID(text)
 	if err != nil || id.IsZero() {
@@ -65,7 +63,7 @@ func (s *Server) taskRoutes() {
 }
 
 func (s *Server) get(ctx context.Context, in *taskInput) (*answer[transport.Task], error) {
-	id, err := in.id()
+	id, err := parseID("path.id", in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +84,7 @@ func (s *Server) get(ctx context.Context, in *taskInput) (*answer[transport.Task
 }
 
 func (s *Server) remove(ctx context.Context, in *taskInput) (*struct{}, error) {
-	id, err := in.id()
+	id, err := parseID("path.id", in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +92,7 @@ func (s *Server) remove(ctx context.Context, in *taskInput) (*struct{}, error) {
 }
 
 type resultInput struct {
-	taskInput
+	ID   string `path:"id" doc:"The task's UUID"`
 	Wait string `query:"wait" example:"30s" doc:"Wait this long for the task to end, at most 10m"`
 }
 
@@ -104,7 +102,7 @@ type resultOutput struct {
 }
 
 func (s *Server) result(ctx context.Context, in *resultInput) (*resultOutput, error) {
-	id, err := in.id()
+	id, err := parseID("path.id", in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +135,7 @@ func (s *Server) result(ctx context.Context, in *resultInput) (*resultOutput, er
 }
 
 func (s *Server) cancel(ctx context.Context, in *taskInput) (*answer[transport.Task], error) {
-	id, err := in.id()
+	id, err := parseID("path.id", in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +152,7 @@ func (s *Server) cancel(ctx context.Context, in *taskInput) (*answer[transport.T
 }
 
 func (s *Server) retry(ctx context.Context, in *taskInput) (*answer[transport.Task], error) {
-	id, err := in.id()
+	id, err := parseID("path.id", in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +161,7 @@ func (s *Server) retry(ctx context.Context, in *taskInput) (*answer[transport.Ta
 }
 
 func (s *Server) explain(ctx context.Context, in *taskInput) (*answer[transport.Explanation], error) {
-	id, err := in.id()
+	id, err := parseID("path.id", in.ID)
 	if err != nil {
 		return nil, err
 	}

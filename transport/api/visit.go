@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+
+	"github.com/troupe-run/troupe/runtime/task"
 )
 
 // visit is one request and what it takes up until it is answered.
@@ -94,6 +96,9 @@ func requestID(r *http.Request) string {
 func (v *visit) hold() error {
 	if v.long {
 		return nil
+	}
+	if v.server.stopping.Err() != nil {
+		return task.ErrClosed
 	}
 	if !v.server.streams.enter(1) {
 		return newProblem("too_many_streams", "The server has as many streams and waits as it takes; try again later.")

@@ -1,0 +1,133 @@
+package api
+
+import (
+	"encoding/json"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// document is as much of OpenAPI as the tests look at.
+type document struct {
+	OpenAPI    string                               `json:"openapi"`
+	Info       struct{ Title, Version string }      `json:"info"`
+	Paths      map[string]map[string]map[string]any `json:"paths"`
+	Components struct{ Schemas map[string]map[string]any }
+}
+
+func (f *front) document(t *testing.T) document {
+	t.Helper()
+	var d document
+	if err := json.Unmarshal(f.do(t, "GET", "/openapi.json", "").want(t, 200).body, &d); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func TestEveryRouteIsDescribedAndEveryDescriptionARoute(t *testing.T) {
+	f := newFront(Config{WS: http.NotFoundHandler(), Metrics: prometheus.NewRegistry()})
+	var routes, described []string
+	err := chi.Walk(f.mux, func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
+		page := route == "/docs" || strings.HasPrefix(route, "/docs/") || strings.HasPrefix(route, "/openapi.")
+		if !page {
+			routes = append(routes, method+" "+route)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := f.document(t)
+	for path, operations := range d.Paths {
+		for method, operation := range operations {
+			described = append(described, strings.ToUpper(method)+" "+path)
+			if operation["summary"] == "" || operation["responses"] == nil {
+				t.Errorf("%s %s says too little", method, path)
+			}
+		}
+	}
+	slices.Sort(routes)
+	slices.Sort(described)
+	if !slices.Equal(routes, described) {
+		t.Errorf("routes    %q\ndescribed %q", routes, described)
+	}
+	if !strings.HasPrefix(d.OpenAPI, "3.1") || d.Info.Version != "dev" {
+		t.Errorf("%s, version %s", d.OpenAPI, d.Info.Version)
+	}
+}
+
+func TestDescriptionSaysWhatTheContractSays(t *testing.T) {
+	d := newFront(Config{}).document(t)
+	submission, _ := d.Components.Schemas["Submission"]["properties"].(map[string]any)
+	resources, _ := submission["resources"].(map[string]any)
+	quantity, _ := json.Marshal(resources["additionalProperties"])
+	if !strings.Contains(string(quantity), `"oneOf":[{"type":"number"}`) {
+		t.Errorf("a quantity: %s", quantity)
+	}
+	if at, _ := json.Marshal(submission["run_at"]); !strings.Contains(string(at), `"date-time"`) {
+		t.Errorf("a time: %s", at)
+	}
+	body, _ := json.Marshal(d.Paths["/v1/batches"]["post"]["requestBody"])
+	for _, media := range []string{mediaJSON, mediaNDJSON} {
+		if !strings.Contains(string(body), `"`+media+`"`) {
+			t.Errorf("a batch as %s is not described: %s", media, body)
+		}
+	}
+	responses, _ := json.Marshal(d.Paths["/v1/tasks/{id}"]["get"]["responses"])
+	if !strings.Contains(string(responses), `"application/problem+json":{"schema":{"$ref":"#/components/schemas/Problem"}}`) {
+		t.Errorf("errors: %s", responses)
+	}
+	for name, schema := range d.Components.Schemas {
+		if name != "Problem" && strings.Contains(strings.ToLower(name), "refusal") || schema["type"] == nil {
+			t.Errorf("schema %s: %v", name, schema)
+		}
+	}
+}
+
+func TestYAMLIsTheSameDocument(t *testing.T) {
+	r := newFront(Config{Version: "1.2.3"}).do(t, "GET", "/openapi.yaml", "").want(t, 200)
+	if got := string(r.body); !strings.Contains(got, "openapi: 3.1.0") && !strings.Contains(got, `openapi: "3.1.0"`) || !strings.Contains(got, "1.2.3") {
+		t.Errorf("%.300s", got)
+	}
+}
+
+func TestPagesLoadNothingFromElsewhere(t *testing.T) {
+	f := newFront(Config{})
+	elsewhere := regexp.MustCompile(`(?i)(https?:)?//[a-z0-9.-]+\.[a-z]+|\son[a-z]+=|style=|javascript:|<script>|<style|innerHTML|eval\(`)
+	linked := regexp.MustCompile(`(?:src|href)="(/[^"#]*)"`)
+	for path, media := range map[string]string{
+		"/docs": "text/html", "/docs/problems": "text/html", "/docs/docs.js": "text/javascript", "/docs/docs.css": "text/css",
+	} {
+		r := f.do(t, "GET", path, "").want(t, 200)
+		if !strings.HasPrefix(r.Header.Get("Content-Type"), media) {
+			t.Errorf("%s is %s", path, r.Header.Get("Content-Type"))
+		}
+		if found := elsewhere.FindString(string(r.body)); found != "" {
+			t.Errorf("%s has %q", path, found)
+		}
+		for _, link := range linked.FindAllStringSubmatch(string(r.body), -1) {
+			f.do(t, "GET", link[1], "").want(t, 200)
+		}
+		f.do(t, "HEAD", path, "").want(t, 200)
+	}
+}
+
+func TestEveryCodeIsOnThePageOfProblems(t *testing.T) {
+	page := string(newFront(Config{}).do(t, "GET", "/docs/problems", "").want(t, 200).body)
+	for _, c := range codes {
+		if !strings.Contains(page, `<tr id="`+c.Name+`">`) {
+			t.Errorf("no %s", c.Name)
+		}
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("a problem without a page was made")
+		}
+	}()
+	_ = newProblem("made_up", "")
+}

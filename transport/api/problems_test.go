@@ -1,0 +1,238 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/troupe-run/troupe/runtime/task"
+	"github.com/troupe-run/troupe/transport"
+)
+
+// TestEveryCodeIsAnswered provokes every code of the table; checked, which do
+// calls, validates each as a problem.
+func TestEveryCodeIsAnswered(t *testing.T) {
+	one, two, missing := "/v1/tasks/"+id(1).String(), "/v1/tasks/"+id(2).String(), "/v1/tasks/"+id(99).String()
+	// Tasks 1 and 2: the first waits, the second has failed.
+	refusing := func(err error) func(*front) {
+		return func(f *front) {
+			f.tasks.enqueue = func(subs []task.Submission) []task.Submitted {
+				return []task.Submitted{{Err: err}}
+			}
+		}
+	}
+	tests := []struct {
+		code               string
+		method, path, body string
+		headers            []string
+		given              func(*front)
+	}{
+		{code: "bad_request", method: "GET", path: "/v1/tasks?limit=%zz"},
+		{code: "malformed_json", method: "POST", path: "/v1/tasks", body: `{"kind":`},
+		{code: "malformed_json", method: "POST", path: "/v1/tasks", body: "{\"kind\":\"\xff\"}"},
+		{code: "malformed_json", method: "POST", path: "/v1/tasks", body: " "},
+		{code: "malformed_json", method: "POST", path: "/v1/tasks", body: `{"kind":"k"} {}`},
+		{code: "cross_origin", method: "POST", path: "/v1/tasks", body: echo, headers: []string{"Sec-Fetch-Site", "cross-site"}},
+		{code: "cross_origin", method: "DELETE", path: one, headers: []string{"Origin", "http://evil.example"}},
+		{code: "not_found", method: "GET", path: "/v2/tasks"},
+		{code: "not_found", method: "POST", path: "/v1/tickets"},
+		{code: "not_found", method: "GET", path: "/v1/tasks/"},
+		{code: "task_not_found", method: "GET", path: missing},
+		{code: "task_not_found", method: "GET", path: missing + "/events"},
+		{code: "task_not_found", method: "GET", path: missing + "/events", headers: []string{"Accept", mediaEvents}},
+		{code: "task_not_found", method: "GET", path: missing + "/result"},
+		{code: "task_not_found", method: "GET", path: missing + "/explain"},
+		{code: "task_not_found", method: "POST", path: missing + "/cancel"},
+		{code: "task_not_found", method: "POST", path: missing + "/retry"},
+		{code: "task_not_found", method: "DELETE", path: missing},
+		{code: "batch_not_found", method: "GET", path: "/v1/batches/" + id(5).String()},
+		{code: "batch_not_found", method: "POST", path: "/v1/batches/" + id(5).String() + "/cancel"},
+		{code: "method_not_allowed", method: "PUT", path: "/v1/tasks"},
+		{code: "cursor_ahead", method: "GET", path: one + "/events?after=7.1"},
+		{code: "cursor_ahead", method: "GET", path: one + "/events", headers: []string{"Accept", mediaEvents, "Last-Event-ID", "7.1"}},
+		{code: "task_cancelled", method: "GET", path: one + "/result", given: func(f *front) { f.cancelled() }},
+		{code: "task_changed", method: "POST", path: "/v1/tasks", body: echo, given: refusing(task.ErrStale)},
+		{code: "task_ended", method: "POST", path: two + "/cancel"},
+		{code: "task_exists", method: "POST", path: "/v1/tasks", body: `{"kind":"other","id":"` + id(1).String() + `"}`},
+		{code: "task_not_ended", method: "POST", path: one + "/retry"},
+		{code: "task_not_ended", method: "DELETE", path: one},
+		{code: "payload_too_large", method: "POST", path: "/v1/tasks", body: `{"kind":"` + strings.Repeat("k", 3000) + `"}`},
+		{code: "payload_too_large", method: "POST", path: "/v1/tasks", body: `{"kind":"k","payload":"` + strings.Repeat("k", 1500) + `"}`},
+		{code: "unsupported_media_type", method: "POST", path: "/v1/tasks", body: echo, headers: []string{"Content-Type", "text/plain"}},
+		{code: "unsupported_media_type", method: "POST", path: "/v1/tasks", body: echo, headers: []string{"Content-Type", "application/json; charset=latin1"}},
+		{code: "unsupported_media_type", method: "POST", path: "/v1/batches", body: echo, headers: []string{"Content-Type", ""}},
+		{code: "host_not_allowed", method: "GET", path: "/v1/tasks", headers: []string{"Host", "evil.example:8080"}},
+		{code: "invalid_request", method: "GET", path: "/v1/tasks/7"},
+		{code: "invalid_request", method: "GET", path: "/v1/batches/7"},
+		{code: "invalid_request", method: "POST", path: "/v1/batches/7/cancel"},
+		{code: "invalid_request", method: "GET", path: one + "?more=1"},
+		{code: "invalid_request", method: "GET", path: one + "/result?wait=long"},
+		{code: "invalid_request", method: "GET", path: one + "/events?after=1"},
+		{code: "invalid_request", method: "GET", path: one + "/events?limit=1001"},
+		{code: "invalid_request", method: "POST", path: "/v1/tasks", body: `{"kind":"k","kind":"l"}`},
+		{code: "invalid_request", method: "POST", path: "/v1/tasks", body: echo, headers: []string{"Idempotency-Key", "\x7f"}},
+		{code: "invalid_request", method: "POST", path: "/v1/batches", body: `{"tasks":[` + echo + `]}`, headers: []string{"Idempotency-Key", "k"}},
+		{code: "invalid_request", method: "POST", path: one + "/cancel", body: `{"why":"so"}`},
+		{code: "invalid_request", method: "POST", path: one + "/cancel", body: `{"reason":"` + strings.Repeat("r", 1001) + `"}`},
+		{code: "invalid_request", method: "PATCH", path: "/v1/queues/q", body: `{"paused":true,"weight":3}`},
+		{code: "invalid_request", method: "PATCH", path: "/v1/queues/q", body: `{}`},
+		{code: "invalid_request", method: "PATCH", path: "/v1/queues/Q", body: `{"paused":true}`},
+		{code: "invalid_task", method: "POST", path: "/v1/tasks", body: `{"kind":"K"}`},
+		{code: "idempotency_key_reused", method: "POST", path: "/v1/tasks", body: echo, given: refusing(task.ErrKeyReused)},
+		{code: "task_failed", method: "GET", path: two + "/result"},
+		{code: "queue_full", method: "POST", path: "/v1/tasks", body: echo, given: refusing(task.ErrQueueFull)},
+		{code: "too_many_requests", method: "GET", path: "/v1/tasks", given: func(f *front) { f.requests.most = 0 }},
+		{code: "too_many_requests", method: "POST", path: "/v1/tasks", body: echo, given: func(f *front) { f.bodies.most = 5 }},
+		{code: "too_many_streams", method: "GET", path: one + "/events", headers: []string{"Accept", mediaEvents}, given: func(f *front) { f.streams.most = 0 }},
+		{code: "too_many_streams", method: "GET", path: one + "/result?wait=1s", given: func(f *front) { f.streams.most = 0 }},
+		{code: "internal", method: "POST", path: "/v1/tasks", body: echo, given: refusing(errors.New("secret"))},
+		{code: "internal", method: "GET", path: one, given: func(f *front) { f.tasks.read = func() error { panic("secret") } }},
+		{code: "not_ready", method: "GET", path: "/readyz", given: func(f *front) { f.tasks.ready = errors.New("secret") }},
+		{code: "outcome_unknown", method: "POST", path: "/v1/tasks", body: echo, given: refusing(task.ErrUnknown)},
+		{code: "shutting_down", method: "POST", path: "/v1/tasks", body: echo, given: refusing(task.ErrClosed)},
+		{code: "shutting_down", method: "GET", path: "/readyz", given: func(f *front) { f.stop() }},
+		{code: "shutting_down", method: "GET", path: one, given: func(f *front) {
+			f.stop()
+			f.tasks.read = func() error { return context.Canceled }
+		}},
+		{code: "store_unavailable", method: "POST", path: "/v1/tasks", body: echo, given: refusing(task.ErrUnavailable)},
+	}
+	// The first is provoked below; the second is huma's, and it gives JSON instead.
+	answered := map[string]bool{"request_timeout": true, "not_acceptable": true}
+	for _, tt := range tests {
+		answered[tt.code] = true
+		t.Run(tt.code, func(t *testing.T) {
+			var log strings.Builder
+			f := newFront(Config{
+				Bounds: Bounds{Body: 2000}, Limits: task.Limits{Payload: 1000},
+				Log: slog.New(slog.NewJSONHandler(&log, nil)),
+			})
+			f.tasks.add(task.Spec{Kind: "k"})
+			f.tasks.add(task.Spec{Kind: "k", MaxAttempts: 1})
+			f.tasks.start(id(2))
+			f.tasks.fail(id(2))
+			if tt.given != nil {
+				tt.given(f)
+			}
+			r := f.do(t, tt.method, tt.path, tt.body, tt.headers...)
+			if got := r.problem(t).Code; got != tt.code {
+				t.Errorf("%s %s: %s", tt.method, tt.path, r.body)
+			}
+			if strings.Contains(string(r.body), "secret") {
+				t.Errorf("an internal error got out: %s", r.body)
+			}
+			if logged := strings.Count(log.String(), "\n"); (tt.code == "internal") != (logged == 1) {
+				t.Errorf("logged %d times: %s", logged, &log)
+			}
+			if tt.code == "method_not_allowed" {
+				if got := r.Header.Values("Allow"); strings.Join(got, ",") != "GET,POST" {
+					t.Errorf("Allow %q", got)
+				}
+			}
+		})
+	}
+	for _, c := range codes {
+		if !answered[c.Name] {
+			t.Errorf("nothing answers %s", c.Name)
+		}
+	}
+}
+
+func (f *front) cancelled() {
+	_, _ = f.tasks.Cancel(context.Background(), task.DefaultNamespace, id(1), "")
+}
+
+func TestProblemIsGolden(t *testing.T) {
+	f := newFront(Config{})
+	f.do(t, "POST", "/v1/tasks", `{"kind":"K","priority":500}`, "X-Request-Id", "req-1").want(t, 422).golden(t, "problem.json")
+	f.tasks.add(task.Spec{Kind: "k", MaxAttempts: 1})
+	f.tasks.start(id(1))
+	f.tasks.fail(id(1))
+	f.do(t, "GET", "/v1/tasks/"+id(1).String()+"/result", "", "X-Request-Id", "req-2").want(t, 424).golden(t, "task_failed.json")
+}
+
+func codeOf(err error) string {
+	p, _ := transport.ProblemOf(err)
+	return p.Code
+}
+
+func TestWhatHumaRefusesIsAProblem(t *testing.T) {
+	for status, want := range map[int]string{406: "not_acceptable", 422: "invalid_request"} {
+		err := humaProblem(status, "so", []error{&huma.ErrorDetail{Location: "query.limit", Message: "too much"}, errors.New("plain")})
+		if got := codeOf(err); got != want {
+			t.Errorf("%d: %s", status, got)
+		}
+	}
+	if got := codeOf(humaProblem(500, "so", nil)); got != "internal" {
+		t.Errorf("500: %s", got)
+	}
+	if b, err := json.Marshal(huma.NewError(500, "x")); err != nil || !strings.Contains(string(b), `"code":"internal"`) {
+		t.Errorf("%s, %v", b, err)
+	}
+}
+
+// brokenBody fails in the middle.
+type brokenBody struct{ err error }
+
+func (b brokenBody) Read([]byte) (int, error) { return 0, b.err }
+
+type timeout struct{}
+
+func (timeout) Error() string   { return "timeout" }
+func (timeout) Timeout() bool   { return true }
+func (timeout) Temporary() bool { return true }
+
+func TestBodyThatBreaksOffIsTheClientsFault(t *testing.T) {
+	f := newFront(Config{})
+	for _, media := range []string{mediaJSON, mediaNDJSON} {
+		for _, tt := range []struct {
+			err  error
+			want int
+		}{{io.ErrUnexpectedEOF, 400}, {timeout{}, 408}} {
+			path := "/v1/tasks"
+			if media == mediaNDJSON {
+				path = "/v1/batches"
+			}
+			r := httptest.NewRequest(http.MethodPost, path, brokenBody{tt.err})
+			r.Host = "localhost"
+			r.Header.Set("Content-Type", media)
+			w := httptest.NewRecorder()
+			f.ServeHTTP(w, r)
+			checked(t, w.Result()).want(t, tt.want)
+		}
+	}
+}
+
+func TestRequestThatWasGivenUp(t *testing.T) {
+	var log strings.Builder
+	f := newFront(Config{Log: slog.New(slog.NewJSONHandler(&log, nil))})
+	ctx, cancel := context.WithCancel(t.Context())
+	f.tasks.read = func() error {
+		cancel()
+		return fmt.Errorf("read: %w", ctx.Err())
+	}
+	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/v1/tasks/"+id(1).String(), nil)
+	r.Host = "[::1]:80"
+	w := httptest.NewRecorder()
+	f.ServeHTTP(w, r)
+	checked(t, w.Result()).want(t, 408)
+	if log.Len() > 0 {
+		t.Errorf("logged: %s", &log)
+	}
+}
+
+func TestDeepNestingIsRefused(t *testing.T) {
+	f := newFront(Config{})
+	for _, open := range []string{"[", `{"a":`} {
+		f.do(t, "POST", "/v1/tasks", `{"kind":"k","payload":`+strings.Repeat(open, 100_000)).want(t, 400)
+	}
+}
