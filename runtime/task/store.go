@@ -108,6 +108,9 @@ func (m Mutation) Check() error {
 		return ErrNotTerminal
 	case m.Op != Delete && (m.Task.State < Scheduled || m.Task.State > Cancelled):
 		return refuse("no such state")
+	case m.Op != Delete && m.Task.State == Running && m.Task.Holder == 0,
+		m.Op != Delete && m.Task.State.Terminal() && m.Task.Holder != 0:
+		return refuse("a running task must be held, an ended one not")
 	}
 	for i, e := range m.Events {
 		if e.Task != m.Task.ID || e.Cursor.Seq < 1 || i > 0 && e.Cursor != m.Events[i-1].Cursor.In(m.Events[0].Cursor.Attempt) {
