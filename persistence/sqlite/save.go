@@ -17,7 +17,8 @@ const (
 		lane = NULL, rank = NULL, wake_at = NULL, finished = ?, result = ?, ended = ?` +
 		guard + " AND checkpoint IS NULL"
 	saveAny = `UPDATE tasks SET state = ?, holder = ?, attempt = ?, logged = ifnull(?, logged), life = ?,
-		lane = ?, rank = ?, wake_at = ?, finished = ?, result = ?, ended = ?, checkpoint = ?, trimmed = 0 WHERE id = ?`
+		lane = ?, rank = ?, wake_at = ?, finished = ?, result = ?, ended = ?,
+		checkpoint = iif(?, ?, checkpoint), trimmed = 0 WHERE id = ?`
 )
 
 // save writes a task's row and events, if the guard holds.
@@ -86,9 +87,8 @@ func (t *tx) saveAny(ctx context.Context, m task.Mutation) (refused, err error) 
 			return refused, err
 		}
 	}
-	checkpoint := old.checkpoint
 	if m.Checkpoint {
-		if checkpoint, err = t.saveCheckpoint(ctx, k, old); err != nil {
+		if err := t.saveCheckpoint(ctx, k, old); err != nil {
 			return nil, err
 		}
 	}
@@ -113,20 +113,19 @@ func (t *tx) saveAny(ctx context.Context, m task.Mutation) (refused, err error) 
 	}
 	_, err = t.conn.exec(ctx, saveAny,
 		int64(k.State), int64(k.Holder), int64(k.Attempt), lastOf(m.Events), []byte(encodeLife(message{}, k)),
-		lane, rank, wake, finished(k), orNull(k.Result), ended, checkpoint, k.ID[:])
+		lane, rank, wake, finished(k), orNull(k.Result), ended, number(m.Checkpoint), body(k.Checkpoint), k.ID[:])
 	t.moved(k.Namespace, old.queue, old.batch, m.Guard.State, k.State)
 	return nil, err
 }
 
-// saveCheckpoint gives the column for a new checkpoint, and sees to what stands
-// outside the row.
-func (t *tx) saveCheckpoint(ctx context.Context, k task.Task, old head) (any, error) {
-	if b, ok := old.checkpoint.([]byte); ok && len(b) == 0 && len(k.Checkpoint) <= inRow {
-		if _, err := t.conn.exec(ctx, "DELETE FROM bodies WHERE task = ? AND part = ?", k.ID[:], partCheckpoint); err != nil {
-			return nil, err
-		}
+// saveCheckpoint sees to what of an old and of a new checkpoint stands outside
+// the row.
+func (t *tx) saveCheckpoint(ctx context.Context, k task.Task, old head) error {
+	if old.checkpointAway && len(k.Checkpoint) <= inRow {
+		_, err := t.conn.exec(ctx, "DELETE FROM bodies WHERE task = ? AND part = ?", k.ID[:], partCheckpoint)
+		return err
 	}
-	return body(k.Checkpoint), t.storeBody(ctx, k.ID, partCheckpoint, k.Checkpoint)
+	return t.storeBody(ctx, k.ID, partCheckpoint, k.Checkpoint)
 }
 
 // revive refuses a task whose unique key another, live one has taken.
@@ -149,19 +148,20 @@ type head struct {
 	guard                             task.Guard
 	batch                             task.ID
 	logged, created                   int64
-	checkpoint                        any // as it stands in the row
+	checkpointAway                    bool
 	ended                             []byte
 	spec                              message
 }
 
-const headColumns = `namespace, state, holder, attempt, logged, created, queue, kind, batch, unique_key, checkpoint, ended, spec`
+const headColumns = `namespace, state, holder, attempt, logged, created, queue, kind, batch, unique_key,
+	ifnull(checkpoint = x'', 0), ended, spec`
 
 func decodeHead(r row) head {
 	return head{
 		namespace: r.text(0),
 		guard:     task.Guard{State: task.State(r.int(1)), Holder: task.Incarnation(r.int(2)), Attempt: int(r.int(3))},
 		logged:    r.int(4), created: r.int(5), queue: r.text(6), kind: r.text(7),
-		batch: idOf(r.blob(8)), uniqueKey: r.text(9), checkpoint: r[10], ended: r.blob(11), spec: r.blob(12),
+		batch: idOf(r.blob(8)), uniqueKey: r.text(9), checkpointAway: r.int(10) != 0, ended: r.blob(11), spec: r.blob(12),
 	}
 }
 

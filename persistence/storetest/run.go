@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -223,6 +224,9 @@ func (s *suite) same(got, want any) {
 }
 
 func diff(got, want any) string {
+	if reflect.DeepEqual(got, want) { // as it mostly is, and much faster
+		return ""
+	}
 	return cmp.Diff(got, want, cmpopts.EquateEmpty(),
 		cmp.Comparer(func(a, b task.Time) bool { return time.Time(a).Equal(time.Time(b)) }),
 		// What is not empty, that is; and not byte by byte, which takes its time.

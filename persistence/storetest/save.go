@@ -62,7 +62,7 @@ var saveRules = []rule{
 			func(m *task.Mutation) { m.Guard.Attempt = 2 },
 			func(m *task.Mutation) { m.Guard.State = task.Queued },
 		} {
-			for _, to := range []task.Step{end, {Task: t, Guard: t.Guard()}, t.Release()} {
+			for _, to := range []task.Step{end, {Task: t, Guard: t.Guard()}, t.Take(8)} {
 				m := to.Mutation()
 				spoil(&m)
 				s.refused(m, task.ErrStale)
