@@ -176,7 +176,7 @@ func TestLinesAreAnsweredAsTheyAreStored(t *testing.T) {
 	if u.out.Scan() {
 		t.Errorf("and then %s", u.out.Bytes())
 	}
-	if n := f.bodies.used.Load() + f.streams.used.Load(); n != 0 {
+	if n := f.uploads.used.Load() + f.streams.used.Load(); n != 0 {
 		t.Errorf("%d places are still taken", n)
 	}
 }
@@ -247,7 +247,7 @@ func TestUploadOfNothing(t *testing.T) {
 	f.do(t, "POST", "/v1/batches?batch_id=7", echo, "Content-Type", mediaNDJSON).want(t, 422)
 	f.stop()
 	f.do(t, "POST", "/v1/batches", echo, "Content-Type", mediaNDJSON)
-	f = newFront(Config{Bounds: Bounds{Bodies: 1000}})
+	f = newFront(Config{Bounds: Bounds{Uploads: -1}})
 	f.do(t, "POST", "/v1/batches", echo, "Content-Type", mediaNDJSON).want(t, 429)
 	f = newFront(Config{})
 	f.streams.most = 0

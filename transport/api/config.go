@@ -40,7 +40,8 @@ type Bounds struct {
 
 	Requests int64 // requests at once; 4096. Beyond: 429
 	Streams  int64 // streams and waits at once; 4096. Beyond: 429
-	Bodies   int64 // bytes of all bodies held at once; 256 MiB. Beyond: 429
+	Uploads  int64 // NDJSON batches at once, which hold up to 10 MiB each; 32. Beyond: 429
+	Bodies   int64 // bytes of all other bodies held at once; 256 MiB. Beyond: 429
 
 	Wait      time.Duration // the longest wait for a task; 10 minutes. Longer ones are cut to it
 	Read      time.Duration // for a body to arrive, or the next line of one; 30 s. Beyond: 408
@@ -59,6 +60,7 @@ func (b Bounds) withDefaults(l task.Limits) Bounds {
 		BatchTasks: min(cmp.Or(b.BatchTasks, 10_000), 10_000),
 		Requests:   cmp.Or(b.Requests, 4096),
 		Streams:    cmp.Or(b.Streams, 4096),
+		Uploads:    cmp.Or(b.Uploads, 32),
 		Bodies:     cmp.Or(b.Bodies, 256<<20),
 		Wait:       cmp.Or(b.Wait, 10*time.Minute),
 		Read:       cmp.Or(b.Read, 30*time.Second),

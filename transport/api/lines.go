@@ -53,9 +53,10 @@ type lineReader struct {
 // line is stored at once and a fast one's go a thousand at a time.
 func (s *Server) submitLines(ctx context.Context, batch task.ID) error {
 	v := visitOf(ctx)
-	if err := v.reserve(3 * (chunkBytes + int64(s.bounds.Line))); err != nil {
-		return err
+	if !s.uploads.enter(1) {
+		return newProblem("too_many_streams", "The server has as many uploads as it takes; try again later.")
 	}
+	defer s.uploads.leave(1)
 	if err := v.hold(); err != nil {
 		return err
 	}

@@ -34,6 +34,7 @@ func newMetrics(s *Server, reg prometheus.Registerer) *metrics {
 	reg.MustRegister(m.requests, m.duration,
 		gauge("troupe_http_requests_in_flight", "Short requests under way.", &s.requests),
 		gauge("troupe_http_streams_in_flight", "Streams and waits under way.", &s.streams),
+		gauge("troupe_http_uploads_in_flight", "NDJSON batches under way.", &s.uploads),
 		gauge("troupe_http_body_bytes", "Bytes reserved for bodies.", &s.bodies))
 	return m
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"reflect"
-	"strconv"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -12,6 +11,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/troupe-run/troupe/runtime/task"
+	"github.com/troupe-run/troupe/transport"
 )
 
 // describe makes the part of huma that reads parameters and keeps the OpenAPI
@@ -30,6 +30,7 @@ func describe(r chi.Router, version string) huma.API {
 					"[their codes](/docs/problems). Durations are Go's, such as `1.5s`; times are RFC 3339.",
 			},
 			Components: &huma.Components{Schemas: registry},
+			Tags:       []*huma.Tag{{Name: "tasks"}, {Name: "batches"}, {Name: "cluster"}, {Name: "probes"}},
 		},
 		// "json" is what huma makes of application/problem+json.
 		Formats:                      map[string]huma.Format{mediaJSON: huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat},
@@ -62,8 +63,12 @@ func route[I, O any](s *Server, op huma.Operation, body *huma.RequestBody, call 
 		}
 		return out, nil
 	})
+	described := s.operation(op.Method, op.Path)
 	// Said only now, since huma would read and decode a body it knows of.
-	s.operation(op.Method, op.Path).RequestBody = body
+	described.RequestBody = body
+	described.Responses["default"] = &huma.Response{
+		Description: "Error", Content: map[string]*huma.MediaType{"application/problem+json": {Schema: schema[transport.Problem](s)}},
+	}
 }
 
 // operation finds a call in the document.
@@ -93,14 +98,4 @@ func schema[T any](s *Server) *huma.Schema {
 
 func jsonBody[T any](s *Server, required bool) *huma.RequestBody {
 	return &huma.RequestBody{Required: required, Content: map[string]*huma.MediaType{"application/json": {Schema: schema[T](s)}}}
-}
-
-// answers describes what a call answers besides what huma can tell: status and
-// meaning in pairs.
-func answers(pairs ...any) map[string]*huma.Response {
-	responses := make(map[string]*huma.Response)
-	for i := 0; i+1 < len(pairs); i += 2 {
-		responses[strconv.Itoa(pairs[i].(int))] = &huma.Response{Description: pairs[i+1].(string)}
-	}
-	return responses
 }

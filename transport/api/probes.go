@@ -57,7 +57,7 @@ func (s *Server) plain(path, summary string, handle http.HandlerFunc, methods ..
 		s.mux.Method(method, path, handle)
 		s.huma.OpenAPI().AddOperation(&huma.Operation{
 			Method: method, Path: path, Summary: summary, Tags: []string{"probes"},
-			Responses: answers(http.StatusOK, http.StatusText(http.StatusOK)),
+			Responses: map[string]*huma.Response{"200": {Description: "OK"}},
 		})
 	}
 }

@@ -27,7 +27,7 @@ type Server struct {
 	limits  task.Limits
 	bounds  Bounds
 
-	requests, streams, bodies limit
+	requests, streams, uploads, bodies limit
 
 	mux  *chi.Mux
 	huma huma.API
@@ -49,7 +49,8 @@ func New(t Tasks, cfg Config) *Server {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	s.requests.most, s.streams.most, s.bodies.most = s.bounds.Requests, s.bounds.Streams, s.bounds.Bodies
+	s.requests.most, s.streams.most = s.bounds.Requests, s.bounds.Streams
+	s.uploads.most, s.bodies.most = s.bounds.Uploads, s.bounds.Bodies
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.metrics = newMetrics(s, cfg.Registerer)
 

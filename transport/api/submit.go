@@ -33,7 +33,10 @@ func (s *Server) submitRoute() {
 		Summary:       "Submit a task",
 		Description:   "An answer of 2xx means that the task is on disk and survives any crash.",
 		DefaultStatus: http.StatusCreated,
-		Responses:     answers(200, "The task was there already, under its unique_key, its Idempotency-Key or its id"),
+		Responses: map[string]*huma.Response{"200": {
+			Description: "The task was there already, under its unique_key, its Idempotency-Key or its id",
+			Content:     map[string]*huma.MediaType{mediaJSON: {Schema: schema[transport.Task](s)}},
+		}},
 	}, jsonBody[transport.Submission](s, true), s.submit)
 }
 

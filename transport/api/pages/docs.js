@@ -101,7 +101,7 @@ async function render() {
   }
   const doc = await answer.json();
   document.getElementById("about").append(prose(doc.info.description), " Version " + doc.info.version + ".");
-  const groups = new Map();
+  const groups = new Map(doc.tags.map((tag) => [tag.name, []]));
   for (const [path, item] of Object.entries(doc.paths)) {
     for (const method of ["get", "post", "put", "patch", "delete"]) {
       if (!item[method]) continue;
