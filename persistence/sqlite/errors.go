@@ -49,12 +49,7 @@ func translate(what string, err error) error {
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-// translateCommit is translate for a COMMIT that failed. Without room for its
-// last frame a commit is not in the log. With the frame there but no word from
-// the disk, whoever reads the log after a crash may find it.
-func translateCommit(what string, err error) error {
-	if code(err)&0xff == lib.SQLITE_IOERR {
-		return fmt.Errorf("%s: %w: %w", what, task.ErrUnknown, err)
-	}
-	return translate(what, err)
-}
+// doubtful says whether a COMMIT that failed may have been kept. Without room for
+// its last frame it is not in the log. With the frame there, but no word from the
+// disk, whoever reads the log after a crash may find it.
+func doubtful(err error) bool { return code(err)&0xff == lib.SQLITE_IOERR }

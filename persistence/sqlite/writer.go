@@ -100,22 +100,35 @@ func (s *Store) write(ctx context.Context, what string, f func(*tx) error) error
 	if err == nil {
 		err = ctx.Err()
 	}
+	if err == nil {
+		if _, err = w.conn.exec(within, "COMMIT"); doubtful(err) {
+			return fmt.Errorf("%s: %w: %w", what, task.ErrUnknown, err)
+		}
+	}
 	if err != nil {
 		for _, l := range t.made {
 			w.lanes.drop(l)
 		}
-		_, failed := w.conn.exec(within, "ROLLBACK")
-		ended = failed == nil
+		ended = w.rollback(within)
 		return translate(what, err)
-	}
-	if _, err := w.conn.exec(within, "COMMIT"); err != nil {
-		return translateCommit(what, err)
 	}
 	ended = true
 	for _, learn := range t.then {
 		learn()
 	}
 	return nil
+}
+
+// rollback says whether the connection has no transaction left. SQLite rolls back
+// by itself what a full disk stopped, and then has nothing to roll back; but
+// that a transaction can begin and end proves that none is open.
+func (w *writer) rollback(ctx context.Context) bool {
+	if _, err := w.conn.exec(ctx, "ROLLBACK"); err == nil {
+		return true
+	}
+	_, begins := w.conn.exec(ctx, "BEGIN IMMEDIATE")
+	_, ends := w.conn.exec(ctx, "ROLLBACK")
+	return begins == nil && ends == nil
 }
 
 func (s *Store) takeWriter(ctx context.Context, what string) (*writer, error) {
