@@ -63,8 +63,10 @@ func (c Cursor) In(attempt int) Cursor {
 	return Cursor{Attempt: c.Attempt, Seq: c.Seq + 1}
 }
 
-// Follows says that nothing can be missing between c and d: d is the next
-// number of the same attempt, or the first of a later one.
+// Follows says that c may be the very next event after d: it has the next
+// number of the same attempt, or is the first of a later one. Within an attempt
+// nothing can then be missing between the two. Across attempts that cannot be
+// told, since d's attempt may have gone on.
 func (c Cursor) Follows(d Cursor) bool {
 	if c.Attempt == d.Attempt {
 		return c.Seq == d.Seq+1

@@ -34,6 +34,7 @@ type Violation struct {
 // InvalidError lists everything wrong with an input. It is [ErrInvalid].
 type InvalidError []Violation
 
+// Error lists the violations in one line.
 func (e InvalidError) Error() string {
 	parts := make([]string, len(e))
 	for i, v := range e {
@@ -47,16 +48,22 @@ func (e InvalidError) Is(target error) bool { return target == ErrInvalid }
 
 // Codes of failures the runtime itself gives. Handlers may use their own.
 const (
-	CodeError           = "error"             // a handler returned a plain error
-	CodePanic           = "panic"             // a handler panicked
-	CodeTimeout         = "timeout"           // the attempt's timeout passed
-	CodeDeadline        = "deadline_exceeded" // the task's deadline passed
-	CodeNodeLost        = "node_lost"         // the node died under the attempt
-	CodeWorkerCrashed   = "worker_crashed"    // the worker died under the attempt
-	CodeResultTooLarge  = "result_too_large"
-	CodeInvalidPayload  = "invalid_payload"
-	CodeCancelled       = "cancelled"
+	CodeError          = "error"             // a handler returned a plain error
+	CodePanic          = "panic"             // a handler panicked
+	CodeTimeout        = "timeout"           // the attempt's timeout passed
+	CodeDeadline       = "deadline_exceeded" // the task's deadline passed
+	CodeNodeLost       = "node_lost"         // the node died under the attempt
+	CodeWorkerCrashed  = "worker_crashed"    // the worker died under the attempt
+	CodeResultTooLarge = "result_too_large"
+	CodeInvalidPayload = "invalid_payload"
+	CodeCancelled      = "cancelled"
+)
+
+// Bounds of what a row keeps of its failures; lengths in bytes.
+const (
+	maxFailureCode      = 100
 	maxFailureMessage   = 4 << 10
+	maxFailureDetails   = 4 << 10
 	maxRememberedErrors = 20
 )
 
@@ -68,22 +75,23 @@ type Failure struct {
 	Details   json.RawMessage `json:"details,omitempty"` // any JSON, or nil
 }
 
+// Error gives the code and the message.
 func (f *Failure) Error() string { return f.Code + ": " + f.Message }
 
 // bounded cuts what a handler said to what a row should keep.
-func (f Failure) bounded(detailsLimit int) Failure {
+func bounded(f Failure) Failure {
 	if f.Code == "" {
 		f.Code = CodeError
 	}
-	f.Code = clip(f.Code, 100)
+	f.Code = clip(f.Code, maxFailureCode)
 	f.Message = clip(f.Message, maxFailureMessage)
-	if len(f.Details) > detailsLimit || !json.Valid(f.Details) {
+	if len(f.Details) > maxFailureDetails || !ValidJSON(f.Details) {
 		f.Details = nil
 	}
 	return f
 }
 
-// clip keeps at most n bytes of s, whole characters, valid UTF-8.
+// clip makes s valid UTF-8 and keeps at most n bytes of it, whole characters.
 func clip(s string, n int) string {
 	s = strings.ToValidUTF8(s, "\uFFFD")
 	if len(s) <= n {

@@ -99,7 +99,7 @@ type OutputData struct {
 	Base64 []byte          `json:"base64,omitempty"` // anything else
 }
 
-// Ended says whether e is a state event of a terminal state, and which.
+// Ended says whether e is the state event of a terminal state, and of which.
 func (e Event) Ended() (State, bool) {
 	if e.Type != EventState {
 		return 0, false
@@ -107,10 +107,10 @@ func (e Event) Ended() (State, bool) {
 	var d struct {
 		State State `json:"state"`
 	}
-	if err := json.Unmarshal(e.Data, &d); err != nil {
+	if err := json.Unmarshal(e.Data, &d); err != nil || !d.State.Terminal() {
 		return 0, false
 	}
-	return d.State, d.State.Terminal()
+	return d.State, true
 }
 
 func mustJSON(v any) json.RawMessage {

@@ -2,7 +2,6 @@ package task
 
 import (
 	"encoding/hex"
-	"errors"
 	"fmt"
 )
 
@@ -10,17 +9,17 @@ import (
 // (RFC 9562), though a client may bring any. The zero ID is no id.
 type ID [16]byte
 
-var errBadID = errors.New("not a UUID of the form xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx")
+var errBadID = fmt.Errorf("parse id: want xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx: %w", ErrInvalid)
 
-// ParseID reads the 36-character form.
+// ParseID reads the 36-character form, in either case.
 func ParseID(s string) (ID, error) {
 	var id ID
 	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
-		return ID{}, fmt.Errorf("parse id: %w", errBadID)
+		return ID{}, errBadID
 	}
 	packed := s[0:8] + s[9:13] + s[14:18] + s[19:23] + s[24:36]
 	if _, err := hex.Decode(id[:], []byte(packed)); err != nil {
-		return ID{}, fmt.Errorf("parse id: %w", errBadID)
+		return ID{}, errBadID
 	}
 	return id, nil
 }

@@ -9,10 +9,12 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 )
 
-// Limits bounds what one task may be. The zero value of a field is its default.
+// Limits bounds what one task may be. A field that is zero means its default,
+// which stands behind it.
 type Limits struct {
 	Payload  int           // bytes of payload; 1 MiB
 	Result   int           // bytes of result, and of a checkpoint; 1 MiB
@@ -44,6 +46,7 @@ const (
 	minPriority  = -100
 	maxPriority  = 100
 	maxTimeout   = 30 * 24 * time.Hour
+	maxDepth     = 1000
 )
 
 // DefaultMaxAttempts and DefaultQueue are what a task gets that names none.
@@ -65,8 +68,8 @@ func (l Limits) Check(s Spec, now time.Time) (Spec, error) {
 	}
 	s.Namespace = cmp.Or(s.Namespace, DefaultNamespace)
 	s.Queue = cmp.Or(s.Queue, DefaultQueue)
-	s.MaxAttempts = cmp.Or(s.MaxAttempts, DefaultMaxAttempts)
-	s.Retry = s.Retry.orDefault()
+	s.MaxAttempts = cmp.Or(s.MaxAttempts, min(DefaultMaxAttempts, l.Attempts))
+	s.Retry = s.Retry.orDefault(l.Delay)
 	if len(s.Payload) == 0 {
 		s.Payload = json.RawMessage("null")
 	}
@@ -83,8 +86,8 @@ func (l Limits) Check(s Spec, now time.Time) (Spec, error) {
 	switch {
 	case len(s.Payload) > l.Payload:
 		refuse("payload", "is %d bytes, more than the %d allowed", len(s.Payload), l.Payload)
-	case !json.Valid(s.Payload):
-		refuse("payload", "is not valid JSON")
+	case !ValidJSON(s.Payload):
+		refuse("payload", "is not valid JSON in UTF-8, nested at most %d deep", maxDepth)
 	default:
 		s.Payload = bytes.TrimSpace(s.Payload)
 	}
@@ -120,11 +123,15 @@ func (l Limits) Check(s Spec, now time.Time) (Spec, error) {
 
 type refusal func(field, format string, args ...any)
 
-// checkResources gives the demand without its zeros: what was named and takes
-// none is dropped, and one slot is taken by who does not speak of slots.
+// checkResources gives a copy of the demand, with one slot added for who does
+// not speak of slots.
 func checkResources(r Resources, refuse refusal) Resources {
-	if len(r) > maxResources {
-		refuse("resources", "are %d, more than the %d allowed", len(r), maxResources)
+	named := len(r)
+	if _, slots := r[SlotResource]; slots {
+		named-- // it is always there
+	}
+	if named > maxResources {
+		refuse("resources", "are %d beside the slots, more than the %d allowed", named, maxResources)
 		return nil
 	}
 	out := make(Resources, len(r)+1)
@@ -190,7 +197,33 @@ func ValidName(s string) bool {
 
 // ValidText says whether s is UTF-8 without control characters.
 func ValidText(s string) bool {
-	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7f })
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+}
+
+// ValidJSON says whether b is JSON that everybody can read, also with more JSON
+// around it: in UTF-8, and nested no deeper than 1000 lists and objects.
+func ValidJSON(b []byte) bool {
+	return json.Valid(b) && utf8.Valid(b) && depth(b) <= maxDepth
+}
+
+// depth is how deep valid JSON is nested.
+func depth(b []byte) int {
+	deepest, now, quoted := 0, 0, false
+	for i := 0; i < len(b); i++ {
+		switch c := b[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '[' || c == '{':
+			now++
+			deepest = max(deepest, now)
+		case c == ']' || c == '}':
+			now--
+		}
+	}
+	return deepest
 }
 
 // ValidKey says whether s may be a caller's idempotency key.

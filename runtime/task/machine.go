@@ -2,6 +2,7 @@ package task
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 )
 
@@ -21,11 +22,11 @@ func (t Task) Guard() Guard {
 type Step struct {
 	Task   Task    // the row as it shall be
 	Guard  Guard   // what must hold of the row as it is
-	Events []Event // appended to its log; in order, all of one attempt
+	Events []Event // to append to its log: in order, all of one attempt
 }
 
 // New is the birth of a task from a checked spec, held by holder or, with 0,
-// by nobody.
+// by nobody. The row is inserted, so the step's guard is not looked at.
 func New(s Spec, now time.Time, holder Incarnation) Step {
 	t := Task{Spec: s, State: Queued, Holder: holder, Created: now, Ready: now}
 	data := StateData{State: Queued}
@@ -36,7 +37,7 @@ func New(s Spec, now time.Time, holder Incarnation) Step {
 	return t.step(t, now, data)
 }
 
-// step makes the Step from the row t to the row to, with one state event.
+// step is the Step from the row t to the row to, with one state event.
 func (t Task) step(to Task, now time.Time, data StateData) Step {
 	to.Cursor = to.Cursor.In(to.Attempt)
 	return Step{Task: to, Guard: t.Guard(), Events: []Event{{
@@ -67,23 +68,27 @@ func (t Task) Start(now time.Time, node, worker string) (Step, error) {
 	return t.step(to, now, StateData{State: Running, Attempt: to.Attempt, Node: node, Worker: worker}), nil
 }
 
-// MustStoreStart says that the next attempt may only run once its start is on
-// disk. A start is otherwise stored with the next batch while the handler
-// already runs, and a handler that kills its node within that moment would go
-// uncounted. It cannot for the last permitted attempt, nor once a node has died
-// holding the task; [Task.Lost] counts that one death too. So a task kills at
-// most MaxAttempts nodes.
+// MustStoreStart says that the next attempt may run only once its start is on
+// disk. Other starts are stored with the next batch, while the handler already
+// runs. If such a handler kills its node before that, the row on disk still
+// waits, and nobody can tell it from a task that merely waited. This can happen
+// to a task once: [Task.Lost] leaves it under suspicion, and from then on its
+// starts are stored first, as they are after a crash that was seen and for the
+// last attempt it has. Lost also counts the one death a task is suspected of,
+// so that a task kills at most MaxAttempts nodes.
 func (t Task) MustStoreStart() bool {
 	return t.Suspect || t.Crashes > 0 || t.Counted()+1 >= t.MaxAttempts
 }
 
-// Say appends a live event of the running attempt and gives it its cursor.
+// Say gives the next live event of the running attempt its cursor, and the row
+// that knows of it.
 func (t Task) Say(now time.Time, kind EventType, data json.RawMessage) (Task, Event) {
 	t.Cursor = t.Cursor.In(t.Attempt)
 	return t, Event{Task: t.ID, Cursor: t.Cursor, Type: kind, At: now, Data: data}
 }
 
-// Succeed ends the running attempt, and the task, with its result.
+// Succeed ends the running attempt, and the task, with its result: JSON that
+// [ValidJSON] accepts, or nothing for null.
 func (t Task) Succeed(now time.Time, result json.RawMessage) (Step, error) {
 	if t.State != Running {
 		return Step{}, ErrStale
@@ -103,14 +108,14 @@ func (t Task) Fail(now time.Time, f Failure, chance float64) (Step, error) {
 	if t.State != Running {
 		return Step{}, ErrStale
 	}
-	f = f.bounded(maxFailureMessage)
+	f = bounded(f)
 	to := t
-	to.remember(f, now)
+	to.Failures = t.remembering(f, now)
 	return t.settle(to, now, f, chance), nil
 }
 
-// settle decides between another attempt and the end, for an attempt that is
-// over. to is the row so far; its attempt is counted.
+// settle decides between another attempt and the end, for an attempt of t that
+// has failed. to is the row as it has become so far.
 func (t Task) settle(to Task, now time.Time, f Failure, chance float64) Step {
 	due := now.Add(to.Retry.Backoff(to.Counted(), chance))
 	again := f.Retryable && to.Counted() < to.MaxAttempts && (to.Deadline.IsZero() || due.Before(to.Deadline))
@@ -128,13 +133,13 @@ func (t Task) settle(to Task, now time.Time, f Failure, chance float64) Step {
 	return t.step(to, now, data)
 }
 
-// remember notes a failed attempt on the row.
-func (t *Task) remember(f Failure, now time.Time) {
-	failures := append([]AttemptError(nil), t.Failures...)
-	failures = append(failures, AttemptError{
+// remembering is t's list of failed attempts with the current one added, in an
+// array of its own.
+func (t Task) remembering(f Failure, now time.Time) []AttemptError {
+	failures := append(slices.Clone(t.Failures), AttemptError{
 		Attempt: t.Attempt, Code: f.Code, Message: f.Message, At: Time(now), Node: t.Node,
 	})
-	t.Failures = failures[max(0, len(failures)-maxRememberedErrors):]
+	return failures[max(0, len(failures)-maxRememberedErrors):]
 }
 
 // ended is t in a terminal state, held by nobody.
@@ -162,7 +167,7 @@ func (t Task) Expire(now time.Time) (Step, error) {
 	f := Failure{Code: CodeDeadline, Message: "the task's deadline passed before it was done"}
 	to := t
 	if t.State == Running {
-		to.remember(f, now)
+		to.Failures = t.remembering(f, now)
 	}
 	to = to.ended(Failed, now)
 	to.Failure = &f
@@ -184,8 +189,10 @@ func (t Task) HandBack(now time.Time) (Step, error) {
 // Lost is what becomes of a task whose holder died: the node, or the actor that
 // spoke for it. A running attempt is over and counted, and the event that says
 // so stands under the next attempt's number, behind everything the dead one may
-// have shown. A task that merely waited goes back unheld, under suspicion. code
-// is [CodeNodeLost] or [CodeWorkerCrashed]; chance is uniform in [0,1).
+// have shown. A task that waited, as far as the row tells, goes on waiting,
+// unheld; it is under suspicion if the holder could have run it without storing
+// the start. code is [CodeNodeLost] or [CodeWorkerCrashed]; chance is uniform
+// in [0,1).
 func (t Task) Lost(now time.Time, code string, chance float64) Step {
 	to := t
 	to.Holder = 0
@@ -198,7 +205,7 @@ func (t Task) Lost(now time.Time, code string, chance float64) Step {
 	if t.Suspect && to.Crashes+1 >= t.MaxAttempts {
 		f.Retryable = false // the death it is suspected of counts too
 	}
-	to.remember(f, now)
+	to.Failures = t.remembering(f, now)
 	to.Cursor = Cursor{Attempt: t.Attempt + 1}
 	return t.settle(to, now, f, chance)
 }

@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/big"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -25,8 +26,9 @@ var suffixes = map[string]*big.Rat{
 	"Ti": big.NewRat(1<<40, 1), "Pi": big.NewRat(1<<50, 1), "Ei": big.NewRat(1<<60, 1),
 }
 
-// ParseQuantity reads a Kubernetes quantity ("500m", "2", "1.5", "512Mi",
-// "1e3"). Less than a thousandth is rounded up, as Kubernetes does.
+// ParseQuantity reads a Kubernetes quantity that is not negative ("500m", "2",
+// "1.5", "512Mi", "1e3"). What is finer than a thousandth is rounded up, as
+// Kubernetes does.
 func ParseQuantity(s string) (Quantity, error) {
 	refuse := func(why string) (Quantity, error) {
 		return 0, fmt.Errorf("quantity %q: %s: %w", clip(s, maxQuantityText), why, ErrInvalid)
@@ -64,7 +66,7 @@ func ParseQuantity(s string) (Quantity, error) {
 	return Quantity(milli.Int64()), nil
 }
 
-// decimal accepts 12, 1.5, .5 and 1., with a sign in front.
+// decimal accepts 12, 1.5, .5 and 1., perhaps with a sign in front.
 func decimal(s string) bool {
 	s = strings.TrimLeft(s, "+-")
 	whole, fraction, _ := strings.Cut(s, ".")
@@ -80,10 +82,12 @@ func digits(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r < '0' || r > '9' })
 }
 
-// String gives the shortest Kubernetes form that means the same.
+// String gives the amount's one canonical text, which Kubernetes would read
+// alike: "500m" where it is no whole number of units, else that number with the
+// greatest binary suffix that divides it.
 func (q Quantity) String() string {
 	if q%1000 != 0 {
-		return fmt.Sprintf("%dm", int64(q))
+		return strconv.FormatInt(int64(q), 10) + "m"
 	}
 	units := int64(q / 1000)
 	for _, u := range []struct {
@@ -91,19 +95,19 @@ func (q Quantity) String() string {
 		size   int64
 	}{{"Ei", 1 << 60}, {"Pi", 1 << 50}, {"Ti", 1 << 40}, {"Gi", 1 << 30}, {"Mi", 1 << 20}, {"Ki", 1 << 10}} {
 		if units != 0 && units%u.size == 0 {
-			return fmt.Sprintf("%d%s", units/u.size, u.suffix)
+			return strconv.FormatInt(units/u.size, 10) + u.suffix
 		}
 	}
-	return fmt.Sprintf("%d", units)
+	return strconv.FormatInt(units, 10)
 }
 
 // MarshalJSON writes a whole number of units below 2^10 as a number, all else
 // as a quantity string.
 func (q Quantity) MarshalJSON() ([]byte, error) {
 	if q%1000 == 0 && q/1000 < 1<<10 {
-		return fmt.Appendf(nil, "%d", int64(q/1000)), nil
+		return strconv.AppendInt(nil, int64(q/1000), 10), nil
 	}
-	return fmt.Appendf(nil, "%q", q.String()), nil
+	return strconv.AppendQuote(nil, q.String()), nil
 }
 
 // UnmarshalJSON reads a number or a quantity string.

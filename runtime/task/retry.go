@@ -6,9 +6,9 @@ import (
 )
 
 // Retry is how long a failed task waits before its next attempt: Initial,
-// then Factor times as long each time, never more than Max, each wait spread by
-// ±Jitter (a fraction) so that tasks that failed together do not come back
-// together.
+// then Factor times as long each time, spread by ±Jitter (a fraction) so that
+// tasks that failed together do not come back together. No wait is longer than
+// Max: near it the spread goes downwards only.
 type Retry struct {
 	Initial time.Duration
 	Factor  float64
@@ -19,14 +19,14 @@ type Retry struct {
 // DefaultRetry is what a task gets that names none.
 var DefaultRetry = Retry{Initial: time.Second, Factor: 2, Max: time.Hour, Jitter: 0.2}
 
-// orDefault fills what was left out. A wholly empty Retry is the default; in a
-// given one only the jitter may be zero and mean it.
-func (r Retry) orDefault() Retry {
+// orDefault fills what was left out, with no wait above longest. A wholly empty
+// Retry is the default; in a given one only the jitter may be zero and mean it.
+func (r Retry) orDefault(longest time.Duration) Retry {
 	if r == (Retry{}) {
-		return DefaultRetry
+		r.Jitter = DefaultRetry.Jitter
 	}
 	if r.Initial == 0 {
-		r.Initial = DefaultRetry.Initial
+		r.Initial = min(DefaultRetry.Initial, longest)
 		if r.Max > 0 {
 			r.Initial = min(r.Initial, r.Max)
 		}
@@ -35,7 +35,7 @@ func (r Retry) orDefault() Retry {
 		r.Factor = DefaultRetry.Factor
 	}
 	if r.Max == 0 {
-		r.Max = max(DefaultRetry.Max, r.Initial)
+		r.Max = max(min(DefaultRetry.Max, longest), r.Initial)
 	}
 	return r
 }
@@ -43,8 +43,13 @@ func (r Retry) orDefault() Retry {
 // Backoff is the wait after the n-th failure (n from 1). chance is uniform in
 // [0,1) and picks the place within the jitter.
 func (r Retry) Backoff(n int, chance float64) time.Duration {
+	longest := float64(r.Max)
 	wait := float64(r.Initial) * math.Pow(r.Factor, float64(max(n, 1)-1))
-	wait = min(wait, float64(r.Max)) // also catches +Inf
-	wait *= 1 + r.Jitter*(2*chance-1)
-	return time.Duration(min(wait, float64(r.Max)))
+	wait = min(wait, longest) // also catches +Inf
+	from, to := wait*(1-r.Jitter), min(wait*(1+r.Jitter), longest)
+	wait = from + chance*(to-from)
+	if wait < longest {
+		return time.Duration(wait)
+	}
+	return r.Max // and not longest, which may be more: a float has 53 bits
 }

@@ -3,6 +3,7 @@ package task
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -65,6 +66,7 @@ type Store interface {
 // Op is what a mutation does.
 type Op uint8
 
+// The mutations.
 const (
 	Insert   Op = iota + 1 // a new task
 	Save                   // a task's row and events, under a guard
@@ -83,13 +85,14 @@ type Mutation struct {
 	Queue      Queue   // SetQueue
 }
 
-// Mutation makes the step's write.
+// Mutation is the write that saves the step. A terminal state drops the
+// checkpoint, so that is written too.
 func (s Step) Mutation() Mutation {
 	return Mutation{Op: Save, Task: s.Task, Guard: s.Guard, Events: s.Events, Checkpoint: s.Task.State.Terminal()}
 }
 
-// Check says what is wrong with m in itself. A store gives it as the outcome of
-// a mutation and looks no further.
+// Check says what is wrong with m in itself. A store gives this error as the
+// mutation's outcome and looks no further.
 func (m Mutation) Check() error {
 	refuse := func(format string, args ...any) error {
 		return fmt.Errorf("mutation of task %s: %s: %w", m.Task.ID, fmt.Sprintf(format, args...), ErrInvalid)
@@ -177,25 +180,17 @@ type Filter struct {
 	Limit         int   // 1 to 1000
 }
 
-// Match says whether f selects t; pages and limit aside.
+// Match says whether f selects t, wherever the page begins and ends.
 func (f Filter) Match(t Task) bool {
 	switch {
 	case f.Namespace != t.Namespace,
 		f.Kind != "" && f.Kind != t.Kind,
 		f.Queue != "" && f.Queue != t.Queue,
+		len(f.States) > 0 && !slices.Contains(f.States, t.State),
 		!f.BatchID.IsZero() && f.BatchID != t.BatchID,
 		!f.CreatedAfter.IsZero() && !t.Created.After(f.CreatedAfter),
 		!f.CreatedBefore.IsZero() && !t.Created.Before(f.CreatedBefore):
 		return false
-	}
-	if len(f.States) > 0 {
-		found := false
-		for _, s := range f.States {
-			found = found || s == t.State
-		}
-		if !found {
-			return false
-		}
 	}
 	for k, v := range f.Labels {
 		if got, ok := t.Labels[k]; !ok || got != v {

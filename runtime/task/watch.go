@@ -4,12 +4,14 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
 
 // Topic is what a watcher follows: one task, or every task of a batch, of a
-// queue or under a filter. Exactly one of the last four fields is set.
+// queue or under a filter. One of the last four fields is set; with none it is
+// every task of the namespace.
 type Topic struct {
 	Namespace string
 	Task      ID
@@ -18,8 +20,9 @@ type Topic struct {
 	Filter    *Filter
 }
 
-// Name is the topic's own name, the same for every watcher: "task:ID",
-// "batch:ID", "queue:NAME" or "tasks:" and the filter as a query string.
+// Name is the topic's own name within its namespace, the same for every
+// watcher: "task:ID", "batch:ID", "queue:NAME" or "tasks:" and the filter as a
+// query string.
 func (t Topic) Name() string {
 	switch {
 	case !t.Task.IsZero():
@@ -29,7 +32,7 @@ func (t Topic) Name() string {
 	case t.Queue != "":
 		return "queue:" + t.Queue
 	default:
-		return "tasks:" + t.Filter.query()
+		return "tasks:" + t.Select().query()
 	}
 }
 
@@ -49,7 +52,8 @@ func (t Topic) Match(u Task) bool {
 	}
 }
 
-// Select is the filter that lists the topic's tasks.
+// Select is the filter that lists the topic's tasks. A topic of one task has
+// none: its task is read by id.
 func (t Topic) Select() Filter {
 	switch {
 	case !t.Batch.IsZero():
@@ -65,8 +69,12 @@ func (t Topic) Select() Filter {
 	}
 }
 
-// query spells the filter canonically: equal filters, equal texts.
-func (f *Filter) query() string {
+// labelKeys keeps a key with an equals sign apart from its value.
+var labelKeys = strings.NewReplacer("%", "%25", "=", "%3D")
+
+// query spells the filter canonically, without its namespace, page and limit:
+// filters that select the same by the same words have equal texts, others not.
+func (f Filter) query() string {
 	q := url.Values{}
 	set := func(k, v string) {
 		if v != "" {
@@ -76,9 +84,12 @@ func (f *Filter) query() string {
 	for _, s := range f.States {
 		q.Add("state", s.String())
 	}
-	slices.Sort(q["state"])
+	if len(f.States) > 0 {
+		slices.Sort(q["state"])
+		q["state"] = slices.Compact(q["state"])
+	}
 	for k, v := range f.Labels {
-		q.Add("label", k+"="+v)
+		q.Add("label", labelKeys.Replace(k)+"="+v)
 	}
 	slices.Sort(q["label"])
 	set("kind", f.Kind)
@@ -98,6 +109,7 @@ func (f *Filter) query() string {
 // FrameKind says what a frame is.
 type FrameKind uint8
 
+// The kinds of frames.
 const (
 	Subscribed FrameKind = iota + 1 // answers a subscription: Task, or Tasks for a feed
 	Refused                         // answers a subscription: Err
