@@ -15,7 +15,7 @@ import (
 // claims, and never more than holdMost in all.
 const (
 	holdAhead = 250 * time.Millisecond
-	holdLeast = 128
+	holdLeast = 256
 	holdMost  = 20000
 )
 
@@ -35,19 +35,17 @@ const renewEvery = 5 * time.Second
 type claimer struct {
 	node *Node
 
-	waiting map[task.Lane]int
-	total   int
-	rate    float64 // starts a second, smoothed
-	starts  int     // since the last poll
+	lanes  map[task.Lane]*heldLane
+	total  int     // waiting, in all lanes
+	rate   float64 // starts a second, smoothed
+	starts int     // since the last poll
 
-	// Ranks from backlog on may be unheld in the store, apart from the lanes in
-	// left. A newcomer is held at once only if it passes none of them.
+	// Ranks from backlog on may be unheld in the store, in any lane.
 	backlog int64
-	left    map[task.Lane]bool // lanes that have a backlog and were full
 
 	claiming bool
-	again    bool  // something came up while a claim was under way
-	during   int64 // the lowest rank of it
+	again    bool                // something came up while a claim was under way
+	during   map[task.Lane]int64 // its lowest ranks
 
 	lookingDue bool
 	dueAgain   bool
@@ -57,6 +55,13 @@ type claimer struct {
 	closed     bool
 }
 
+// heldLane is what the claimer knows of one lane.
+type heldLane struct {
+	waiting int   // tasks of it that are held and wait
+	worst   int64 // the highest rank that was taken; nothing that waits ranks higher
+	left    int64 // ranks from here on may be unheld in the store
+}
+
 const (
 	noBacklog  = math.MaxInt64
 	allBacklog = math.MinInt64
@@ -64,7 +69,7 @@ const (
 
 func newClaimer(n *Node) actor.Producer {
 	return func() actor.Actor {
-		return &claimer{node: n, waiting: map[task.Lane]int{}, left: map[task.Lane]bool{}, backlog: allBacklog, closed: n.draining.Load()}
+		return &claimer{node: n, lanes: map[task.Lane]*heldLane{}, backlog: allBacklog, closed: n.draining.Load()}
 	}
 }
 
@@ -86,7 +91,9 @@ func (c *claimer) Receive(ctx actor.Context) {
 	case load:
 		c.load(ctx, msg)
 	case recount:
-		c.waiting, c.total = map[task.Lane]int{}, 0
+		for l := range c.lanes {
+			c.count(l, -c.lanes[l].waiting)
+		}
 		for l, n := range msg.waiting {
 			c.count(l, n)
 		}
@@ -112,14 +119,34 @@ func (c *claimer) Receive(ctx actor.Context) {
 	}
 }
 
-func (c *claimer) count(l task.Lane, n int) {
-	now := max(0, c.waiting[l]+n)
-	c.total += now - c.waiting[l]
-	if now == 0 {
-		delete(c.waiting, l)
-		return
+// lane finds what is known of a lane.
+func (c *claimer) lane(l task.Lane) *heldLane {
+	h := c.lanes[l]
+	if h == nil {
+		h = &heldLane{worst: allBacklog, left: noBacklog}
+		c.lanes[l] = h
 	}
-	c.waiting[l] = now
+	return h
+}
+
+func (c *claimer) count(l task.Lane, n int) {
+	h := c.lane(l)
+	now := max(0, h.waiting+n)
+	c.total += now - h.waiting
+	h.waiting = now
+	if now == 0 {
+		h.worst = allBacklog
+		if h.left == noBacklog {
+			delete(c.lanes, l)
+		}
+	}
+}
+
+// took notes a task that is held now.
+func (c *claimer) took(t task.Task) {
+	c.count(t.Lane(), 1)
+	h := c.lane(t.Lane())
+	h.worst = max(h.worst, t.Rank())
 }
 
 // room is how many waiting tasks of one lane this node wants.
@@ -140,26 +167,41 @@ func (c *claimer) admit(ctx actor.Context, msg admit) {
 	}
 	now := time.Now()
 	ms := make([]task.Mutation, len(msg.subs))
+	over := 0
 	for i, sub := range msg.subs {
 		step := task.New(sub.Spec, now, 0)
 		if c.wants(step.Task) {
 			step.Task.Holder = c.node.incarnation
-			c.count(step.Task.Lane(), 1)
+			c.took(step.Task)
+			if c.lane(step.Task.Lane()).waiting > c.room() || c.total > holdMost {
+				over++
+			}
 		}
 		ms[i] = task.Mutation{Op: task.Insert, Task: step.Task, Events: step.Events, Request: sub.Request}
 	}
 	ctx.RequestWithCustomSender(c.node.journal, submit{ms: ms}, ctx.Sender())
-	if over := c.total - holdMost; over > 0 {
+	if over > 0 {
 		ctx.Send(c.node.scheduler, shed{n: over})
 	}
 }
 
-// wants says whether a new task should be held at once. It may not pass a task
-// in the backlog that ranks before it.
+// wants says whether a new task should be held at once. It may not pass one in
+// the backlog that ranks before it; and where the node has enough, it must rank
+// before one that is held, which then goes back in its stead.
 func (c *claimer) wants(t task.Task) bool {
 	l := t.Lane()
-	return t.State == task.Queued && t.Rank() < c.backlog && !c.left[l] &&
-		c.waiting[l] < c.room() && c.total < holdMost && c.runs(l)
+	if t.State != task.Queued || t.Rank() >= c.backlog || !c.runs(l) {
+		return false
+	}
+	h := c.lanes[l]
+	switch {
+	case h == nil:
+		return c.total < holdMost
+	case t.Rank() >= h.left:
+		return false
+	default:
+		return h.waiting < c.room() && c.total < holdMost || t.Rank() < h.worst
+	}
 }
 
 // runs says whether tasks of this lane can run here at all just now.
@@ -168,19 +210,22 @@ func (c *claimer) runs(l task.Lane) bool {
 }
 
 // full says that more of this lane is not wanted before some have started.
-func (c *claimer) full(l task.Lane) bool { return c.waiting[l] > c.room()/2 }
+func (c *claimer) full(h *heldLane) bool { return h.waiting > c.room()/2 }
 
 func (c *claimer) unheld(ctx actor.Context, msg unheld) {
 	for l, head := range msg.heads {
-		switch {
-		case !c.runs(l):
-		case c.full(l):
-			c.left[l] = true
-		default:
-			c.backlog, c.during = min(c.backlog, head), min(c.during, head)
-			c.claim(ctx)
+		if !c.runs(l) {
+			continue
+		}
+		h := c.lane(l)
+		h.left = min(h.left, head)
+		if c.claiming {
+			if earlier, ok := c.during[l]; !ok || head < earlier {
+				c.during[l] = head
+			}
 		}
 	}
+	c.claim(ctx)
 	c.wakeNot(ctx, msg.wake)
 }
 
@@ -195,8 +240,8 @@ func (c *claimer) load(ctx actor.Context, msg load) {
 // claim takes unheld tasks if there may be some and there is room for them.
 func (c *claimer) claim(ctx actor.Context) {
 	eased := false
-	for l := range c.left {
-		eased = eased || !c.full(l)
+	for _, h := range c.lanes {
+		eased = eased || h.left != noBacklog && !c.full(h)
 	}
 	if c.closed || c.backlog == noBacklog && !eased {
 		return
@@ -208,11 +253,11 @@ func (c *claimer) claim(ctx actor.Context) {
 	room := c.room()
 	var full []task.Lane
 	waiting := 0
-	for l, n := range c.waiting {
-		if c.full(l) {
+	for l, h := range c.lanes {
+		if c.full(h) {
 			full = append(full, l)
 		} else {
-			waiting += n
+			waiting += h.waiting
 		}
 	}
 	limit := min(room-waiting, holdMost-c.total)
@@ -220,7 +265,7 @@ func (c *claimer) claim(ctx actor.Context) {
 	if limit < room/4 || len(kinds) == 0 {
 		return
 	}
-	c.claiming, c.again, c.during = true, false, noBacklog
+	c.claiming, c.again, c.during = true, false, map[task.Lane]int64{}
 	q := task.Claim{Holder: c.node.incarnation, Kinds: kinds, Limit: limit, Full: full}
 	self, root := ctx.Self(), c.node.root
 	c.node.work(func(workCtx context.Context) {
@@ -235,22 +280,41 @@ func (c *claimer) claimed(ctx actor.Context, msg claimed) {
 		c.node.log.Warn("cannot claim tasks", "error", msg.err)
 		return // the next poll tries again
 	}
-	clear(c.left)
-	for _, l := range msg.q.Full {
-		c.left[l] = true
-	}
-	c.backlog = c.during
-	if last := len(msg.tasks) - 1; last+1 == msg.q.Limit {
-		c.backlog = min(c.backlog, msg.tasks[last].Rank())
-	}
+	c.learn(msg)
 	for _, t := range msg.tasks {
-		c.count(t.Lane(), 1)
+		c.took(t)
 	}
 	if len(msg.tasks) > 0 {
 		ctx.Send(c.node.holder, hold{tasks: msg.tasks})
 	}
 	if c.again || len(msg.tasks) > 0 {
 		c.claim(ctx)
+	}
+}
+
+// learn notes what a claim says of the backlog: a lane that was looked at has
+// none left, but for what came meanwhile or lies behind the last one taken; one
+// that was left out has what is behind those taken before.
+func (c *claimer) learn(msg claimed) {
+	leftOut := map[task.Lane]bool{}
+	for _, l := range msg.q.Full {
+		leftOut[l] = true
+		h := c.lane(l)
+		h.left = min(h.left, max(h.worst, allBacklog+1))
+	}
+	c.backlog = noBacklog
+	if last := len(msg.tasks) - 1; last+1 == msg.q.Limit {
+		c.backlog = msg.tasks[last].Rank()
+	}
+	for l, h := range c.lanes {
+		if leftOut[l] {
+			continue
+		}
+		h.left = noBacklog
+		if head, ok := c.during[l]; ok {
+			h.left = head
+		}
+		c.count(l, 0)
 	}
 }
 

@@ -264,7 +264,9 @@ func (s *session) page(ctx actor.Context, sub *subscription, msg page) {
 		s.refuse(ctx, sub, task.ErrCursorAhead)
 		return
 	}
-	s.snapshot(sub, &msg.task)
+	if !msg.task.Cursor.Before(sub.at) {
+		s.snapshot(sub, &msg.task) // else its actor must say whether there is such a cursor
+	}
 	sub.end = task.Cursor{}
 	if msg.task.State.Terminal() {
 		sub.end = msg.task.Cursor

@@ -1,0 +1,281 @@
+package actors
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/troupe-run/troupe/persistence/memory"
+	"github.com/troupe-run/troupe/runtime/task"
+)
+
+// oneSlot starts a node that runs one task at a time and notes the order; the
+// first task holds the slot until gate is closed.
+func oneSlot(t *testing.T) (n *Node, gate chan struct{}, order func() []string) {
+	t.Helper()
+	n = startNode(t, memory.New(), func(c *Config) { c.Capacity = task.Resources{task.SlotResource: 1000} })
+	gate = make(chan struct{})
+	var mu sync.Mutex
+	var ran []string
+	n.Handle("gate", func(context.Context, *Job) (json.RawMessage, error) { <-gate; return nil, nil })
+	n.Handle("note", func(_ context.Context, j *Job) (json.RawMessage, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		ran = append(ran, string(j.Task.Payload))
+		return nil, nil
+	})
+	first := submitOne(t, n, "gate", `0`)
+	awaitState(t, n, first.ID, task.Running)
+	return n, gate, func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(ran)
+	}
+}
+
+func TestPriorityReachesIntoTheBacklog(t *testing.T) {
+	n, gate, order := oneSlot(t)
+	var want []string
+	var last task.Task
+	for _, priority := range []int{0, -50, 50, 10} {
+		for i := range holdLeast { // far more than are held at once
+			last = submitOne(t, n, "note", fmt.Sprintf("[%d,%d]", priority, i), func(s *task.Spec) { s.Priority = priority })
+		}
+	}
+	for _, priority := range []int{50, 10, 0, -50} {
+		for i := range holdLeast {
+			want = append(want, fmt.Sprintf("[%d,%d]", priority, i))
+		}
+	}
+	close(gate)
+	deadline := time.Now().Add(30 * time.Second)
+	for len(order()) < len(want) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d of %d ran; the last is %+v", len(order()), len(want), last)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	got := order()
+	for i := range want {
+		if got[i] != want[i] {
+			t.Fatalf("number %d was %s, want %s", i, got[i], want[i])
+		}
+	}
+}
+
+func TestWhatCannotStartDoesNotBarTheWay(t *testing.T) {
+	n := startNode(t, memory.New())
+	needsGPU := func(s *task.Spec) { s.Priority, s.Resources = 100, task.Resources{"gpu": 1000} }
+	for range 4 * holdLeast {
+		submitOne(t, n, "echo", `0`, needsGPU)
+	}
+	for range 4 * holdLeast {
+		submitOne(t, n, "nobody", `0`, func(s *task.Spec) { s.Priority = 100 })
+	}
+	if _, err := n.Pause(t.Context(), task.DefaultNamespace, "paused", true); err != nil {
+		t.Fatal(err)
+	}
+	var paused task.Task
+	for range 2 * holdLeast {
+		paused = submitOne(t, n, "echo", `0`, func(s *task.Spec) { s.Priority, s.Queue = 100, "paused" })
+	}
+	var last task.Task
+	for range 3 * holdLeast {
+		last = submitOne(t, n, "echo", `0`)
+	}
+	awaitState(t, n, last.ID, task.Succeeded)
+	w, err := n.Explain(t.Context(), awaitState(t, n, paused.ID, task.Queued))
+	if err != nil || w.Reason != task.WaitsPaused {
+		t.Errorf("explain: %+v, %v", w, err)
+	}
+	if _, err := n.Pause(t.Context(), task.DefaultNamespace, "paused", false); err != nil {
+		t.Fatal(err)
+	}
+	awaitState(t, n, paused.ID, task.Succeeded)
+}
+
+func TestExplainNamesTheReason(t *testing.T) {
+	n := startNode(t, memory.New())
+	for want, one := range map[string]task.Submission{
+		task.WaitsForTime:    spec("echo", `0`, func(s *task.Spec) { s.RunAt = time.Now().Add(time.Hour) }),
+		task.WaitsForHandler: spec("nobody", `0`),
+		task.WaitsForever:    spec("echo", `0`, func(s *task.Spec) { s.Resources = task.Resources{task.SlotResource: 17_000} }),
+	} {
+		if answer := n.Submit(t.Context(), []task.Submission{one})[0]; answer.Err != nil {
+			t.Fatal(answer.Err)
+		}
+		deadline := time.Now().Add(10 * time.Second)
+		for {
+			row, err := n.cfg.Store.Task(t.Context(), task.DefaultNamespace, one.Spec.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w, err := n.Explain(t.Context(), row)
+			if err == nil && w != nil && w.Reason == want {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("explain: %+v, %v, want %s", w, err, want)
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	hanging := make([]task.Task, 16)
+	for i := range hanging {
+		hanging[i] = submitOne(t, n, "hang", `0`)
+	}
+	for _, h := range hanging {
+		awaitState(t, n, h.ID, task.Running)
+	}
+	waits := submitOne(t, n, "echo", `0`)
+	w, err := n.Explain(t.Context(), awaitState(t, n, waits.ID, task.Queued))
+	for err == nil && w != nil && w.Reason == task.WaitsForItsWorker { // its actor is only being made
+		w, err = n.Explain(t.Context(), waits)
+	}
+	if err != nil || w.Reason != task.WaitsForResource || w.Resource != task.SlotResource || w.Needed != 1000 || w.Free != 0 {
+		t.Errorf("explain: %+v, %v", w, err)
+	}
+}
+
+// virtual runs f in a bubble where time is virtual and ends with its node.
+func virtual(t *testing.T, f func(t *testing.T, n *Node)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		store := memory.New()
+		n := startNode(t, store)
+		f(t, n)
+		if err := n.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(3 * time.Second) // the actor library's dead-letter ticker
+	})
+}
+
+func TestBackoffOfHoursIsKept(t *testing.T) {
+	virtual(t, func(t *testing.T, n *Node) {
+		began := time.Now()
+		one := submitOne(t, n, "fail", `0`, func(s *task.Spec) {
+			s.MaxAttempts, s.Retry = 4, task.Retry{Initial: time.Hour, Factor: 2, Max: 10 * time.Hour}
+		})
+		es := followTaskFor(t, n, one.ID)
+		checkSeen(t, task.Cursor{}, es)
+		took := time.Since(began)
+		if want := (1 + 2 + 4) * time.Hour; took < want || took > want+time.Minute {
+			t.Errorf("four attempts took %s, want about %s", took, want)
+		}
+		row := awaitState(t, n, one.ID, task.Failed)
+		if row.Attempt != 4 || len(row.Failures) != 4 {
+			t.Errorf("attempt %d, failures %v", row.Attempt, row.Failures)
+		}
+	})
+}
+
+// followTaskFor follows a task that takes hours.
+func followTaskFor(t *testing.T, n *Node, id task.ID) []task.Event {
+	t.Helper()
+	b := newBox()
+	s := n.OpenSession(task.DefaultNamespace, b)
+	defer s.Close()
+	s.Subscribe(task.Topic{Task: id}, nil, nil)
+	for {
+		<-b.changed
+		b.mu.Lock()
+		frames := slices.Clone(b.frames)
+		b.mu.Unlock()
+		if ended(frames) {
+			return events(frames)
+		}
+	}
+}
+
+func TestTimeoutCutsAnAttemptOff(t *testing.T) {
+	virtual(t, func(t *testing.T, n *Node) {
+		began := time.Now()
+		one := submitOne(t, n, "hang", `0`, func(s *task.Spec) { s.Timeout, s.MaxAttempts = time.Minute, 1 })
+		followTaskFor(t, n, one.ID)
+		if took := time.Since(began); took < time.Minute || took > time.Minute+time.Second {
+			t.Errorf("it took %s", took)
+		}
+		if row := awaitState(t, n, one.ID, task.Failed); row.Failure.Code != task.CodeTimeout {
+			t.Errorf("failure %+v", row.Failure)
+		}
+	})
+}
+
+func TestHandlerThatIgnoresItsTimeoutKeepsItsSlotAndItsTask(t *testing.T) {
+	virtual(t, func(t *testing.T, n *Node) {
+		stubborn := make(chan struct{})
+		runs := 0
+		n.Handle("stubborn", func(context.Context, *Job) (json.RawMessage, error) {
+			if runs++; runs == 1 {
+				<-stubborn
+			}
+			return nil, nil
+		})
+		one := submitOne(t, n, "stubborn", `0`, func(s *task.Spec) {
+			s.Timeout, s.Retry = time.Minute, task.Retry{Initial: time.Second, Factor: 1, Max: time.Second}
+		})
+		time.Sleep(time.Hour)
+		row, err := n.cfg.Store.Task(t.Context(), one.Namespace, one.ID)
+		if err != nil || row.State != task.Queued || row.Attempt != 1 || len(row.Failures) != 1 {
+			t.Errorf("after an hour: %s, attempt %d, failures %v, %v", row.State, row.Attempt, row.Failures, err)
+		}
+		if runs != 1 {
+			t.Error("a second attempt ran beside the first")
+		}
+		gauges, err := n.Resources(t.Context())
+		if err != nil || gauges[0].Used != 1000 {
+			t.Errorf("used %v, %v", gauges, err)
+		}
+		close(stubborn)
+		followTaskFor(t, n, one.ID)
+		if row := awaitState(t, n, one.ID, task.Succeeded); row.Attempt != 2 {
+			t.Errorf("attempt %d", row.Attempt)
+		}
+	})
+}
+
+func TestDeadlineEndsATaskWhateverItDoes(t *testing.T) {
+	virtual(t, func(t *testing.T, n *Node) {
+		soon := func(s *task.Spec) { s.Deadline = time.Now().Add(time.Minute) }
+		running := submitOne(t, n, "hang", `0`, soon)
+		unserved := submitOne(t, n, "nobody", `0`, soon)
+		retrying := submitOne(t, n, "fail", `0`, soon, func(s *task.Spec) { s.MaxAttempts = 1000 })
+		for _, one := range []task.Task{running, unserved, retrying} {
+			followTaskFor(t, n, one.ID)
+			row := awaitState(t, n, one.ID, task.Failed)
+			if took := row.Finished.Sub(row.Created); took > time.Minute+2*time.Second {
+				t.Errorf("%s ended after %s", one.Kind, took)
+			}
+			if one.ID != retrying.ID && row.Failure.Code != task.CodeDeadline {
+				t.Errorf("%s: %+v", one.Kind, row.Failure)
+			}
+		}
+	})
+}
+
+func TestScheduledTasksStartWhenTheyAreDue(t *testing.T) {
+	virtual(t, func(t *testing.T, n *Node) {
+		var ids []task.ID
+		for i := range 20 {
+			due := time.Now().Add(time.Duration(i) * 10 * time.Minute)
+			ids = append(ids, submitOne(t, n, "echo", `0`, func(s *task.Spec) { s.RunAt = due }).ID)
+		}
+		for i, id := range ids {
+			followTaskFor(t, n, id)
+			row := awaitState(t, n, id, task.Succeeded)
+			want := row.Created
+			if i > 0 {
+				want = row.RunAt
+			}
+			if late := row.Started.Sub(want); late < 0 || late > time.Second {
+				t.Errorf("number %d started %s late", i, late)
+			}
+		}
+	})
+}
