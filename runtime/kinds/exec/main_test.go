@@ -1,0 +1,145 @@
+//go:build unix
+
+package exec
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/troupe-run/troupe/runtime/task"
+)
+
+// asNode as its first argument makes the test binary a node that runs the
+// command of the others.
+const asNode = "as-node"
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == asNode {
+		_, err := Config{}.run(context.Background(), newRecorder(), command(os.Args[2:]...))
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+type said struct {
+	stream string // "output" or the level of a log event
+	text   string
+	fields string
+}
+
+// recorder keeps what a handler said. heard gets each piece of output when it comes.
+type recorder struct {
+	mu     sync.Mutex
+	events []said
+	heard  chan string
+	emit   func() error // set: asked before a piece of output is taken
+}
+
+func newRecorder() *recorder { return &recorder{heard: make(chan string, 100_000)} }
+
+func (r *recorder) EmitBytes(b []byte) error {
+	if r.emit != nil {
+		if err := r.emit(); err != nil {
+			return err
+		}
+	}
+	r.add(said{stream: "output", text: string(b)})
+	r.heard <- string(b)
+	return nil
+}
+
+func (r *recorder) Log(level slog.Level, message string, args ...any) error {
+	r.add(said{stream: level.String(), text: message, fields: strings.TrimSpace(fmt.Sprintln(args...))})
+	return nil
+}
+
+func (r *recorder) add(s said) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events = append(r.events, s)
+}
+
+func (r *recorder) of(stream string) (all []said) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range r.events {
+		if e.stream == stream {
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
+func (r *recorder) output() string {
+	var b strings.Builder
+	for _, e := range r.of("output") {
+		b.WriteString(e.text)
+	}
+	return b.String()
+}
+
+func command(argv ...string) json.RawMessage { return encode(payload{Command: argv}) }
+
+func shell(script string) json.RawMessage { return command("sh", "-c", script) }
+
+func encode(p payload) json.RawMessage {
+	raw, err := json.Marshal(map[string]any{"command": p.Command, "dir": p.Dir, "env": p.Env, "stdin": p.Stdin})
+	if err != nil {
+		panic(err)
+	}
+	return raw
+}
+
+// begin runs a command and returns what waits for its end.
+func begin(ctx context.Context, c Config, r *recorder, raw json.RawMessage) (end func() (result, error)) {
+	var (
+		got  result
+		err  error
+		done = make(chan struct{})
+	)
+	go func() {
+		defer close(done)
+		got, err = c.run(ctx, r, raw)
+	}()
+	return func() (result, error) {
+		<-done
+		return got, err
+	}
+}
+
+func fifo(t *testing.T) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(name, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// awaitDeath returns when no process has the FIFO open for writing any more.
+func awaitDeath(t *testing.T, name string) {
+	t.Helper()
+	if _, err := os.ReadFile(name); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantFailure(t *testing.T, err error, code, details string, retryable bool) {
+	t.Helper()
+	f, ok := errors.AsType[*task.Failure](err)
+	if !ok || f.Code != code || string(f.Details) != details || f.Retryable != retryable {
+		t.Errorf("got %v (%+v), want %s with %s", err, f, code, details)
+	}
+}
