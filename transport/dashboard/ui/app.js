@@ -52,7 +52,7 @@ function amend(task, filter, tab) {
 
 const tasks = new Tasks(() => list.ask());
 let kinds = [];
-let counts = {};
+let counts = null;
 
 const demos = () => ["demo.sleep", "demo.stream"].filter((kind) => kinds.includes(kind));
 const list = new List(byID("list"), tasks, {
@@ -114,12 +114,14 @@ function follow({ state, kind }) {
 
 // ---- counts by state, asked for seldom: soon after something has moved, else every 15 s
 
-let counted = 0;
+let counted = -Infinity;
+let took = 0;
 let counting = 0;
 
 function recount() {
   if (counting || document.hidden) return;
   counting = setTimeout(async () => {
+    const asked = performance.now();
     try {
       counts = (await api.stats()).counts ?? {};
       drawChips();
@@ -127,8 +129,10 @@ function recount() {
       // The badge says that the server is away.
     }
     counted = performance.now();
+    took = counted - asked;
     counting = 0;
-  }, Math.max(100, counted + 1500 - performance.now()));
+    // Counting many tasks is work: what takes the server long is asked for more seldom.
+  }, Math.max(100, counted + Math.max(1500, 20 * took) - performance.now()));
 }
 
 setInterval(() => { if (performance.now() - counted > 15_000) recount(); }, 5000);
@@ -146,14 +150,15 @@ const chips = new Map(["", ...states].map((state) => {
 
 function drawChips() {
   onFrame(() => {
-    const total = Object.values(counts).reduce((a, b) => a + b, 0);
+    const of = counts ?? {};
+    const total = Object.values(of).reduce((a, b) => a + b, 0);
     const { filter } = route();
     for (const [state, { node, number }] of chips) {
-      setText(number, count(state ? counts[state] ?? 0 : total));
+      setText(number, counts === null ? "" : count(state ? of[state] ?? 0 : total));
       node.setAttribute("aria-pressed", filter.state === state);
-      node.classList.toggle("none", state !== "" && !counts[state]);
+      node.classList.toggle("none", state !== "" && !of[state]);
     }
-    document.title = (counts.running ? count(counts.running) + " running · " : "") + "Troupe";
+    document.title = (of.running ? count(of.running) + " running · " : "") + "Troupe";
     drawKinds();
   });
 }

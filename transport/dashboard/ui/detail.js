@@ -1,6 +1,6 @@
 // One task: what it is, how far it has come, and all it says.
 import { h, bar, confirm, copy, onFrame, say, setText, stateMark, toast } from "./dom.js";
-import { after, coarse, count, duration, ended, moment, now, remaining, spent } from "./format.js";
+import { after, brief, count, duration, ended, moment, remaining, spent } from "./format.js";
 import { apply, tidy } from "./tasks.js";
 import { coloured } from "./json.js";
 import { Story } from "./story.js";
@@ -48,6 +48,8 @@ export class Detail {
 
   pickTab(n) { if (this.#view && tabs[n]) this.#view.pick(tabs[n], true); }
 }
+
+const pairs = (object, by) => Object.entries(object ?? {}).map(([k, v]) => k + by + v).join(", ");
 
 class View {
   #task = null;
@@ -284,23 +286,20 @@ class View {
   }
 
   #drawFacts(task) {
+    const time = (name, at) => at && [name, brief(at), moment(at)];
+    const wide = (name, value) => value && [name, value, value, "wide"];
     const facts = [
       ["Queue", task.queue], ["Priority", String(task.priority)], ["Attempt", task.attempt + " of " + task.max_attempts],
-      ["Submitted", moment(task.created_at), coarse(now() - Date.parse(task.created_at))],
-      task.state === "scheduled" && ["Due", moment(task.run_at)],
-      task.started_at && ["Started", moment(task.started_at)],
-      task.finished_at && ["Ended", moment(task.finished_at)],
-      task.node && ["Node", task.node + (task.worker && task.worker !== task.node ? " · " + task.worker : "")],
-      ["Holds", Object.entries(task.resources ?? {}).map(([k, v]) => k + " " + v).join(", ") || "nothing"],
-      task.timeout && ["Timeout", task.timeout], task.deadline && ["Deadline", moment(task.deadline)],
-      task.unique_key && ["Unique key", task.unique_key], task.batch_id && ["Batch", task.batch_id],
-      task.labels && ["Labels", Object.entries(task.labels).map(([k, v]) => k + "=" + v).join(", ")],
+      time("Submitted", task.created_at), task.state === "scheduled" && time("Due", task.run_at),
+      time("Started", task.started_at), time("Ended", task.finished_at),
+      task.node && ["Node", task.node], task.worker && task.worker !== task.node && ["Worker", task.worker],
+      ["Holds", pairs(task.resources, " ") || "nothing"],
+      task.timeout && ["Timeout", task.timeout], time("Deadline", task.deadline),
+      wide("Labels", pairs(task.labels, "=")), wide("Unique key", task.unique_key), wide("Batch", task.batch_id),
     ].filter(Boolean);
-    const key = JSON.stringify(facts);
-    if (this.#bodies.facts === key) return;
-    this.#bodies.facts = key;
-    this.#parts.facts.replaceChildren(...facts.map(([name, value, title]) =>
-      h("div", null, h("dt", null, name), h("dd", { title: title && title !== "now" ? title + " ago" : value }, value))));
+    if (!this.#changed("facts", JSON.stringify(facts))) return;
+    this.#parts.facts.replaceChildren(...facts.map(([name, value, title, style]) =>
+      h("div", { class: style }, h("dt", null, name), h("dd", { title: title ?? value }, value))));
   }
 
   #drawTabs(task) {
@@ -331,9 +330,10 @@ class View {
   }
 
   #drawJSON(name, value, nothing, link) {
-    const text = value === undefined || value === null && name === "input" ? undefined : JSON.stringify(value, null, 2);
-    if (!this.#changed(name, "json" + text)) return;
-    if (text === undefined) {
+    // A value is drawn once: spreading a large one over lines takes its time.
+    if (!this.#changed(name, typeof value === "object" && value !== null ? value : "json " + JSON.stringify(value))) return;
+    const text = JSON.stringify(value, null, 2);
+    if (value === undefined || value === null && name === "input") {
       this.#panels[name].replaceChildren(h("div", { class: "nothing" }, nothing));
       return;
     }
@@ -349,7 +349,7 @@ class View {
       return;
     }
     const error = task.error;
-    if (!this.#changed("result", "error" + task.state + JSON.stringify(error ?? null))) return;
+    if (!this.#changed("result", error ?? task.state)) return;
     if (!error) {
       this.#panels.result.replaceChildren(h("div", { class: "nothing" },
         task.state === "cancelled" ? "It was cancelled, and has no result." : "It has not ended yet."));
@@ -373,7 +373,7 @@ class View {
       mark.show(a.error ? "failed" : a.state);
       return h("li", null,
         h("div", { class: "line" }, h("strong", null, "Attempt " + a.attempt), mark.node, h("span", { class: "grow" }),
-          h("span", { class: "soft" }, [a.node, a.started && moment(a.started), a.started && a.ended && duration(Date.parse(a.ended) - Date.parse(a.started))].filter(Boolean).join(" · "))),
+          h("span", { class: "soft" }, [a.node, a.started && brief(a.started), a.started && a.ended && duration(Date.parse(a.ended) - Date.parse(a.started))].filter(Boolean).join(" · "))),
         a.error ? h("p", null, h("strong", null, a.error.code), " " + a.error.message) : null);
     })));
   }

@@ -31,8 +31,16 @@ export function coarse(ms) {
   return Math.floor(s / 86400) + " d";
 }
 
-const clock = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
-export const moment = (time) => clock.format(new Date(time));
+const whole = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const today = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const other = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+
+/** moment is a time in full; brief leaves out what goes without saying. */
+export const moment = (time) => whole.format(new Date(time));
+export function brief(time) {
+  const date = new Date(time);
+  return (date.toDateString() === new Date(now()).toDateString() ? today : other).format(date);
+}
 
 export const count = (n) => n.toLocaleString("en").replaceAll(",", "\u202f");
 

@@ -1,6 +1,6 @@
 // The table of tasks. Rows are kept and only what differs is written.
 import { h, bar, onFrame, setText, stateMark, copy } from "./dom.js";
-import { coarse, count, duration, ended, moment, now, remaining, spent } from "./format.js";
+import { brief, coarse, count, duration, ended, moment, now, remaining, spent } from "./format.js";
 import { mostRows } from "./tasks.js";
 
 const columns = [
@@ -63,7 +63,7 @@ function message(task, running) {
     return [percent, task.progress.message, left === null ? "" : duration(left) + " left"].filter(Boolean).join(" · ").slice(0, 300);
   }
   if (task.state === "failed" && task.error) return (task.error.code + ": " + task.error.message).slice(0, 300);
-  if (task.state === "scheduled" && task.run_at) return "at " + moment(task.run_at);
+  if (task.state === "scheduled" && task.run_at) return "at " + brief(task.run_at);
   return "";
 }
 

@@ -18,6 +18,7 @@ export class Connection {
   #heard = 0;
   #pinged = 0;
   #tries = 0;
+  #fruitful = false; // it brought something new
   #goodbye = null;
   #timer = 0;
   #refused = "";
@@ -45,7 +46,7 @@ export class Connection {
     const open = this.#socket?.readyState === WebSocket.OPEN;
     const unanswered = this.#pinged && performance.now() - this.#pinged > 3000;
     if (open && !unanswered) return { kind: "live", text: "live" };
-    if (seconds < 3) return { kind: "reconnecting", text: "reconnecting" };
+    if (seconds < 3) return { kind: "reconnecting", text: this.sessions ? "reconnecting" : "connecting" };
     return { kind: "stale", text: "stale " + seconds + " s" };
   }
 
@@ -180,6 +181,7 @@ export class Connection {
         if (sub.params.task) {
           if (!after(event.cursor, sub.cursor)) return;
           sub.cursor = event.cursor;
+          this.#fruitful = true;
         }
         sub.on.event(event);
         break;
@@ -216,8 +218,11 @@ export class Connection {
     this.#socket = null;
     this.#calls.clear();
     this.#named.clear();
-    if (this.#opened && performance.now() - this.#opened > settled) this.#tries = 0;
+    const long = this.#opened && performance.now() - this.#opened > settled;
+    const asked = code >= 4200 && code < 4300; // to come more seldom
+    if (long || this.#fruitful && !asked) this.#tries = 0;
     this.#opened = 0;
+    this.#fruitful = false;
     if (code >= 4400 && code < 4500) {
       this.#refused = reason || "refused";
       return;

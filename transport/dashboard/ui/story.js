@@ -18,8 +18,8 @@ const drawOutput = ({ at, text, kind }) => kind === "mark" ? h("div", { class: "
 function drawLog({ at, text, kind, level, fields }) {
   if (kind === "mark") return h("div", { class: "l mark" }, text);
   const extra = fields && typeof fields === "object"
-    ? Object.entries(fields).slice(0, 32).map(([k, v]) => h("span", { class: "field" }, k + "=" + (typeof v === "string" ? v : JSON.stringify(v))))
-    : fields === undefined || fields === null ? [] : [h("span", { class: "field" }, JSON.stringify(fields))];
+    ? Object.entries(fields).slice(0, 32).map(([k, v]) => h("span", { class: "extra" }, k + "=" + (typeof v === "string" ? v : JSON.stringify(v))))
+    : fields === undefined || fields === null ? [] : [h("span", { class: "extra" }, JSON.stringify(fields))];
   return line(at, "log-" + level, h("em", null, level), text, ...extra);
 }
 

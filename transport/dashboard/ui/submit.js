@@ -34,7 +34,8 @@ function syntax(text) {
 }
 
 export function openForm(kinds, done) {
-  const first = kinds.find((kind) => kind in examples) ?? "";
+  const known = Object.keys(examples).filter((kind) => kinds.includes(kind));
+  const first = known[0] ?? "";
   const key = newKey();
   const wrong = h("p", { class: "wrong", role: "alert" });
   const input = (name, attributes) => h("input", { name, autocomplete: "off", spellcheck: "false", ...attributes });
@@ -64,7 +65,6 @@ export function openForm(kinds, done) {
     check();
     payload.focus();
   };
-  const known = kinds.filter((name) => name in examples);
 
   const form = h("form", null,
     h("h2", null, "Submit a task"),
