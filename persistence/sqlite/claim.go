@@ -1,7 +1,6 @@
 package sqlite
 
 import (
-	"bytes"
 	"cmp"
 	"container/heap"
 	"context"
@@ -17,16 +16,13 @@ import (
 // too low. Whoever waits, and however many, is not looked at.
 
 const (
-	heads = `SELECT rank, id FROM tasks INDEXED BY claimable
-		WHERE lane = ? AND (rank, id) > (?, ?) ORDER BY rank, id LIMIT ?`
-	take = `UPDATE tasks SET holder = ?, lane = NULL, rank = NULL, wake_at = NULL WHERE id = ? RETURNING ` + columns
+	heads = `SELECT rank, n FROM tasks INDEXED BY claimable
+		WHERE lane = ? AND (rank, n) > (?, ?) ORDER BY rank, n LIMIT ?`
+	take = `UPDATE tasks SET holder = ?, lane = NULL, rank = NULL, wake_at = NULL WHERE n = ? RETURNING ` + columns
 )
 
 // place is where a task stands in its lane.
-type place struct {
-	rank int64
-	id   []byte
-}
+type place struct{ rank, n int64 }
 
 // queue is one lane as a claim sees it.
 type queue struct {
@@ -42,7 +38,7 @@ type merge []*queue
 func (m merge) Len() int      { return len(m) }
 func (m merge) Swap(i, j int) { m[i], m[j] = m[j], m[i] }
 func (m merge) Less(i, j int) bool {
-	return cmp.Or(cmp.Compare(m[i].at.rank, m[j].at.rank), bytes.Compare(m[i].at.id, m[j].at.id)) < 0
+	return cmp.Or(cmp.Compare(m[i].at.rank, m[j].at.rank), cmp.Compare(m[i].at.n, m[j].at.n)) < 0
 }
 func (m *merge) Push(x any) { *m = append(*m, x.(*queue)) }
 func (m *merge) Pop() any {
@@ -64,8 +60,8 @@ func (s *Store) Claim(ctx context.Context, q task.Claim) ([]task.Task, error) {
 			return err
 		}
 		tasks = make([]task.Task, 0, len(chosen))
-		for _, id := range chosen {
-			taken, err := list(within, t.conn, take, int64(q.Holder), id)
+		for _, n := range chosen {
+			taken, err := list(within, t.conn, take, int64(q.Holder), n)
 			if err != nil {
 				return err
 			}
@@ -79,8 +75,8 @@ func (s *Store) Claim(ctx context.Context, q task.Claim) ([]task.Task, error) {
 	return tasks, nil
 }
 
-// choose gives the ids of the tasks to take, lowest rank first.
-func (t *tx) choose(ctx context.Context, q task.Claim) ([][]byte, error) {
+// choose gives the rows of the tasks to take, lowest rank first.
+func (t *tx) choose(ctx context.Context, q task.Claim) ([]int64, error) {
 	below := int64(math.MaxInt64)
 	if q.Above != nil {
 		below = *q.Above
@@ -88,7 +84,7 @@ func (t *tx) choose(ctx context.Context, q task.Claim) ([][]byte, error) {
 	open := t.open(q, below)
 	heap.Init(&open)
 	touched := map[*lane]int64{}
-	var chosen [][]byte
+	var chosen []int64
 	for len(open) > 0 && len(chosen) < q.Limit {
 		lowest := open[0]
 		if lowest.at.rank >= below {
@@ -109,7 +105,7 @@ func (t *tx) choose(ctx context.Context, q task.Claim) ([][]byte, error) {
 			heap.Fix(&open, 0)
 			continue
 		}
-		chosen = append(chosen, lowest.next[0].id)
+		chosen = append(chosen, lowest.next[0].n)
 		if lowest.next = lowest.next[1:]; len(lowest.next) > 0 {
 			lowest.at = lowest.next[0]
 		}
@@ -144,13 +140,9 @@ func (t *tx) open(q task.Claim, below int64) merge {
 // look reads what follows in a lane, each time more.
 func (t *tx) look(ctx context.Context, q *queue, n int64) error {
 	q.more = min(4*n, 1024)
-	// The first look starts at a bound, which a task may stand at; no id is empty.
-	id := q.at.id
-	if id == nil {
-		id = []byte{}
-	}
-	return t.conn.query(ctx, heads, []any{q.lane.id, q.at.rank, id, n}, func(r row) error {
-		q.next = append(q.next, place{rank: r.int(0), id: r.blob(1)})
+	// The first look starts at a bound, which a task may stand at; no n is 0.
+	return t.conn.query(ctx, heads, []any{q.lane.id, q.at.rank, q.at.n, n}, func(r row) error {
+		q.next = append(q.next, place{rank: r.int(0), n: r.int(1)})
 		return nil
 	})
 }

@@ -82,7 +82,7 @@ func (s *Store) Due(ctx context.Context, now time.Time, limit int) ([]task.Task,
 	err := s.read(ctx, "list due tasks", func(c *conn) error {
 		due, next = nil, time.Time{}
 		// One more than asked: its wake_at is when to come back.
-		return c.query(ctx, "SELECT "+columns+", wake_at FROM tasks WHERE wake_at IS NOT NULL ORDER BY wake_at, id LIMIT ?",
+		return c.query(ctx, "SELECT "+columns+", wake_at FROM tasks WHERE wake_at IS NOT NULL ORDER BY wake_at, n LIMIT ?",
 			[]any{int64(max(limit, 0)) + 1}, func(r row) error {
 				if at := micros(r.int(len(r) - 1)); len(due) >= limit || at.After(now) {
 					next = at
@@ -115,11 +115,11 @@ func (s *Store) Orphans(ctx context.Context, limit int) ([]task.Task, error) {
 // There is at most one node that lives; on both sides of its number are the
 // tasks of the dead, and what it holds itself is not looked at.
 const orphanRows = `WITH live AS (SELECT ifnull(max(incarnation), 0) AS node FROM nodes WHERE left = 0)
-	SELECT ` + columns + ` FROM tasks WHERE id IN (
-		SELECT id FROM (
-			SELECT id FROM tasks INDEXED BY held WHERE holder > 0 AND holder < (SELECT node FROM live)
+	SELECT ` + columns + ` FROM tasks WHERE n IN (
+		SELECT n FROM (
+			SELECT n, id FROM tasks INDEXED BY held WHERE holder > 0 AND holder < (SELECT node FROM live)
 			UNION ALL
-			SELECT id FROM tasks INDEXED BY held WHERE holder > 0 AND holder > (SELECT node FROM live))
+			SELECT n, id FROM tasks INDEXED BY held WHERE holder > 0 AND holder > (SELECT node FROM live))
 		ORDER BY id LIMIT ?)
 	ORDER BY id`
 
@@ -217,7 +217,7 @@ func listing(f task.Filter) (query string, args []any) {
 	if !held {
 		return "SELECT " + columns + query + order, args
 	}
-	query = "SELECT " + columns + " FROM tasks WHERE id IN (SELECT id" + query + order + " LIMIT ?)" + order
+	query = "SELECT " + columns + " FROM tasks WHERE n IN (SELECT n" + query + order + " LIMIT ?)" + order
 	return query, append(args, int64(min(max(f.Limit, 0), math.MaxInt32))+1)
 }
 

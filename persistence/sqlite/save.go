@@ -9,13 +9,13 @@ import (
 
 // A task's row is in many indexes, and a statement that names a column pays for
 // every index on it. So there are three: what a holder says while it holds, the
-// end, and anything else. The first two look at the guard themselves.
+// end of what is held, and anything else. The first two look at the guard
+// themselves; lane, rank and wake_at of what is held are NULL already.
 const (
 	guard    = " WHERE id = ? AND namespace = ? AND holder = ? AND attempt = ? AND state = ? AND logged < ?"
 	saveHeld = `UPDATE tasks SET state = ?, attempt = ?, logged = ifnull(?, logged), life = ?` + guard
 	saveEnd  = `UPDATE tasks SET state = ?, holder = ?, attempt = ?, logged = ifnull(?, logged), life = ?,
-		lane = NULL, rank = NULL, wake_at = NULL, finished = ?, result = ?, ended = ?` +
-		guard + " AND checkpoint IS NULL"
+		finished = ?, result = ?, ended = ?` + guard + " AND checkpoint IS NULL"
 	saveAny = `UPDATE tasks SET state = ?, holder = ?, attempt = ?, logged = ifnull(?, logged), life = ?,
 		lane = ?, rank = ?, wake_at = ?, finished = ?, result = ?, ended = ?,
 		checkpoint = iif(?, ?, checkpoint), trimmed = 0 WHERE id = ?`
@@ -29,7 +29,7 @@ func (t *tx) save(ctx context.Context, m task.Mutation) (refused, err error) {
 	switch {
 	case from.State.Terminal() || m.Checkpoint && len(k.Checkpoint) > 0 || ends && !m.Checkpoint:
 		return t.saveAny(ctx, m)
-	case ends:
+	case ends && from.Holder != 0:
 		n, err = t.conn.exec(ctx, saveEnd,
 			int64(k.State), int64(k.Holder), int64(k.Attempt), lastOf(m.Events), []byte(encodeLife(message{}, k)),
 			finished(k), orNull(k.Result), orNull(encodeSegment(m.Events)),

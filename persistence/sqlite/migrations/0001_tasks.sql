@@ -7,7 +7,8 @@
 -- checkpoint that is x'' is too large for a row that is written often, and
 -- stands in bodies.
 CREATE TABLE tasks (
-    id         BLOB    NOT NULL PRIMARY KEY,
+    n          INTEGER PRIMARY KEY, -- ours alone: rows in order of arrival are written faster
+    id         BLOB    NOT NULL UNIQUE,
     namespace  TEXT    NOT NULL,
     state      INTEGER NOT NULL,
     holder     INTEGER NOT NULL,
@@ -31,13 +32,15 @@ CREATE TABLE tasks (
     result     BLOB,
     birth      BLOB, -- the events of the insert
     ended      BLOB  -- the events of the end
-) WITHOUT ROWID;
+);
 
+-- Those that a task passes through on its way hold numbers only: they order by n
+-- what they leave open, and cost half as much to write.
 CREATE INDEX listed ON tasks (namespace, created, id);
-CREATE INDEX claimable ON tasks (lane, rank, id) WHERE lane IS NOT NULL;
-CREATE INDEX waking ON tasks (wake_at, id) WHERE wake_at IS NOT NULL;
-CREATE INDEX held ON tasks (holder, id) WHERE holder > 0;
-CREATE INDEX ended ON tasks (state, trimmed, finished, id) WHERE finished IS NOT NULL;
+CREATE INDEX claimable ON tasks (lane, rank) WHERE lane IS NOT NULL;
+CREATE INDEX waking ON tasks (wake_at) WHERE wake_at IS NOT NULL;
+CREATE INDEX held ON tasks (holder) WHERE holder > 0;
+CREATE INDEX ended ON tasks (state, trimmed, finished) WHERE finished IS NOT NULL;
 CREATE INDEX unfortunate ON tasks (namespace, created, id) WHERE state >= 6;
 CREATE INDEX batched ON tasks (batch, created, id) WHERE batch IS NOT NULL;
 CREATE UNIQUE INDEX live_keys ON tasks (namespace, kind, unique_key) WHERE unique_key IS NOT NULL AND finished IS NULL;
