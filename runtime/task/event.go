@@ -38,7 +38,7 @@ type Event struct {
 	Cursor Cursor
 	Type   EventType
 	At     time.Time
-	Data   json.RawMessage // an object, its fields as the contract's section 3 has them
+	Data   json.RawMessage // an object: StateData, ProgressData, LogData or OutputData, by type
 }
 
 // AppendJSON appends the event as the wire has it:

@@ -64,6 +64,8 @@ func TestSpecIsRefusedFieldByField(t *testing.T) {
 		{"payload", func(s *Spec) { s.Payload = nested(maxDepth + 1) }},
 		{"payload", func(s *Spec) { s.Payload = nested(10_001) }},
 		{"", func(s *Spec) { s.Payload = json.RawMessage(`["` + strings.Repeat("[", 2*maxDepth) + `\"{"]`) }},
+		{"", func(s *Spec) { s.Payload = json.RawMessage(`["\"` + strings.Repeat("[", 2*maxDepth) + `"]`) }},
+		{"payload", func(s *Spec) { s.Payload = json.RawMessage(`["\\",` + string(nested(maxDepth)) + `]`) }},
 		{"", func(s *Spec) { s.Payload = json.RawMessage("[" + strings.Repeat("[],", 2*maxDepth) + "1]") }},
 		{"resources.cpu", func(s *Spec) { s.Resources = Resources{"cpu": -1} }},
 		{"", func(s *Spec) { s.Resources = Resources{"cpu": MaxQuantity} }},

@@ -228,7 +228,7 @@ func (t Task) Rerun(now time.Time) (Step, error) {
 	}
 	to := t
 	to.State, to.Ready, to.RunAt = Queued, now, now
-	to.Forgiven, to.Crashes, to.Suspect = t.Attempt, 0, false
+	to.Forgiven, to.Crashes = t.Attempt, 0
 	to.Failure, to.Result, to.Progress = nil, nil, nil
 	to.Finished = time.Time{}
 	if !to.Deadline.IsZero() && !now.Before(to.Deadline) {

@@ -216,6 +216,7 @@ func (l *life) Say(t *rapid.T) {
 	if e.Cursor.Attempt != l.row.Attempt {
 		t.Fatalf("attempt %d speaks under %v", l.row.Attempt, e.Cursor)
 	}
+	row.Progress = &Progress{At: l.now}
 	l.row = row
 }
 
@@ -488,6 +489,31 @@ func TestSubmittedTaskWaitsForItsTime(t *testing.T) {
 		if got.State != tt.state || !got.Ready.Equal(tt.ready) || got.Holder != 3 || !got.Created.Equal(epoch) {
 			t.Errorf("run_at %v: %v, ready %v, holder %d", tt.runAt, got.State, got.Ready, got.Holder)
 		}
+	}
+}
+
+func TestAgeCountsFromWhenATaskWasDue(t *testing.T) {
+	due := epoch.Add(time.Minute)
+	row := New(specOf(func(s *Spec) { s.RunAt = due }), epoch, 0).Task
+	if _, err := row.Due(due.Add(-1)); !errors.Is(err, ErrStale) {
+		t.Errorf("due before its time: %v", err)
+	}
+	for _, noticed := range []time.Time{due, due.Add(time.Hour)} {
+		if got := ok(row.Due(noticed)).Task; got.State != Queued || !got.Ready.Equal(due) {
+			t.Errorf("noticed at %v: %v, ready at %v", noticed, got.State, got.Ready)
+		}
+	}
+}
+
+func TestProgressIsTheNewestAttempts(t *testing.T) {
+	row := ok(New(specOf(nil), epoch, 1).Task.Start(epoch, "n", "w")).Task
+	row.Progress = &Progress{Message: "half"}
+	done := ok(row.Succeed(epoch, nil)).Task
+	again := ok(ok(row.Cancel(epoch, "")).Task.Rerun(epoch)).Task
+	back := ok(row.HandBack(epoch)).Task
+	next := ok(back.Start(epoch, "n", "w")).Task
+	if done.Progress == nil || back.Progress == nil || next.Progress != nil || again.Progress != nil {
+		t.Errorf("at the end %v, handed back %v, in the next attempt %v, run again %v", done.Progress, back.Progress, next.Progress, again.Progress)
 	}
 }
 

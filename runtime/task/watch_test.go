@@ -157,6 +157,49 @@ func TestTopicsHaveEqualNamesOnlyIfTheyAreEqual(t *testing.T) {
 	})
 }
 
+func TestFilterOfTimesLeavesTheBoundsOut(t *testing.T) {
+	f := Filter{CreatedAfter: epoch, CreatedBefore: epoch.Add(2)}
+	for created, want := range map[time.Time]bool{
+		epoch.Add(-1): false, epoch: false, epoch.Add(1): true, epoch.Add(2): false, epoch.Add(3): false,
+	} {
+		if f.Match(Task{Created: created}) != want {
+			t.Errorf("created at %v: want %v", created, want)
+		}
+	}
+}
+
+func TestLabelsOfATopicCannotBeMistaken(t *testing.T) {
+	name := func(labels map[string]string) string { return Topic{Filter: &Filter{Labels: labels}}.Name() }
+	different := []map[string]string{
+		{"a=b": "c"}, {"a": "b=c"}, {"a%3Db": "c"}, {"a": "b", "c": "d"}, {"a": "b&label=c=d"}, {"a": "b\x00c=d"}, {"a": ""}, {"": "a"}, {},
+	}
+	names := map[string]bool{}
+	for _, labels := range different {
+		names[name(labels)] = true
+	}
+	if len(names) != len(different) {
+		t.Errorf("%d filters have %d names: %v", len(different), len(names), names)
+	}
+	for range 50 { // a map has no order
+		if got := name(map[string]string{"a": "1", "b": "2", "c": "3", "d": "4"}); got != "tasks:label=a%3D1&label=b%3D2&label=c%3D3&label=d%3D4" {
+			t.Fatal(got)
+		}
+	}
+}
+
+func TestFilterCannotLookIntoAnotherNamespace(t *testing.T) {
+	topic := Topic{Namespace: "mine", Filter: &Filter{Namespace: "theirs"}}
+	for namespace, want := range map[string]bool{"mine": true, "theirs": false, "": false} {
+		u := Task{Spec: Spec{Namespace: namespace}}
+		if topic.Match(u) != want || topic.Select().Match(u) != want {
+			t.Errorf("namespace %q: want %v", namespace, want)
+		}
+	}
+	if topic.Filter.Namespace != "theirs" {
+		t.Error("the caller's filter was written to")
+	}
+}
+
 func TestTopicsAreCalledAsTheContractSays(t *testing.T) {
 	for want, topic := range map[string]Topic{
 		"task:" + idA.String():  {Task: idA},
