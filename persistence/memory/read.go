@@ -63,7 +63,7 @@ func (s *Store) Orphans(ctx context.Context, limit int) ([]task.Task, error) {
 		rows := s.where(func(t task.Task) bool {
 			n, known := s.nodes[t.Holder]
 			return t.Holder != 0 && (!known || n.Left)
-		}, nil)
+		}, byID)
 		for _, r := range first(rows, limit) {
 			orphans = append(orphans, r.task)
 		}
@@ -75,8 +75,8 @@ func (s *Store) Orphans(ctx context.Context, limit int) ([]task.Task, error) {
 	return orphans, nil
 }
 
-// where gives the rows of the tasks that match, in order, and where that leaves
-// a choice by id.
+// where gives the rows of the tasks that match, in order, and as they arrived
+// where that leaves a choice.
 func (s *Store) where(match func(task.Task) bool, order func(a, b task.Task) int) []*row {
 	var rows []*row
 	for _, r := range s.tasks {
@@ -85,15 +85,12 @@ func (s *Store) where(match func(task.Task) bool, order func(a, b task.Task) int
 		}
 	}
 	slices.SortFunc(rows, func(a, b *row) int {
-		if order != nil {
-			if c := order(a.task, b.task); c != 0 {
-				return c
-			}
-		}
-		return bytes.Compare(a.task.ID[:], b.task.ID[:])
+		return cmp.Or(order(a.task, b.task), cmp.Compare(a.n, b.n))
 	})
 	return rows
 }
+
+func byID(a, b task.Task) int { return bytes.Compare(a.ID[:], b.ID[:]) }
 
 func first(rows []*row, limit int) []*row { return rows[:max(0, min(limit, len(rows)))] }
 
@@ -119,7 +116,7 @@ func (s *Store) Tasks(ctx context.Context, f task.Filter) ([]task.Task, task.Pla
 	var page []task.Task
 	var next task.Place
 	err := s.do(ctx, "Tasks", nil, func() error {
-		rows := s.where(f.Match, func(a, b task.Task) int { return a.Created.Compare(b.Created) })
+		rows := s.where(f.Match, func(a, b task.Task) int { return cmp.Or(a.Created.Compare(b.Created), byID(a, b)) })
 		slices.Reverse(rows)
 		size := 0
 		for _, r := range rows {

@@ -20,6 +20,7 @@ type Store struct {
 	queues   map[named]task.Queue
 	nodes    map[task.Incarnation]task.Node
 	newest   task.Incarnation
+	arrived  int // how many tasks were inserted
 }
 
 var _ task.Store = (*Store)(nil)
@@ -30,6 +31,7 @@ type row struct {
 	asked  task.Spec // as inserted: what a second insert is compared with
 	events []task.Event
 	logged task.Cursor // of the newest event there was, kept or trimmed
+	n      int         // how many tasks arrived before
 }
 
 // named is something with a name within a namespace.
@@ -128,7 +130,8 @@ func (s *Store) insert(m task.Mutation) task.Outcome {
 	} else if other := s.unique(t); other != nil {
 		outcome = existing(other.task)
 	} else {
-		s.tasks[t.ID] = &row{task: t, asked: t.Spec}
+		s.tasks[t.ID] = &row{task: t, asked: t.Spec, n: s.arrived}
+		s.arrived++
 		s.tasks[t.ID].log(m.Events)
 	}
 	if m.Request.Key != "" {

@@ -3,6 +3,7 @@ package storetest
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -115,7 +116,7 @@ var claimRules = []rule{
 		held := map[task.ID]int{}
 		s.together(writers, func(n int) error {
 			for _, t := range running {
-				step, _ := t.Cancel(epoch.Add(time.Duration(n)*time.Second), fmt.Sprint(n))
+				step, _ := t.Cancel(epoch.Add(time.Duration(n)*time.Second), strconv.Itoa(n))
 				out, err := s.store.Append(s.ctx, []task.Mutation{step.Mutation()})
 				if err != nil {
 					return err
@@ -146,7 +147,7 @@ var claimRules = []rule{
 			mine := spec
 			mine.ID = id(1000 + n)
 			m := insertion(task.New(mine, epoch, 0))
-			m.Request = task.Request{Key: fmt.Sprint(n % 2), Expires: epoch.Add(time.Hour)}
+			m.Request = task.Request{Key: strconv.Itoa(n % 2), Expires: epoch.Add(time.Hour)}
 			out, err := s.store.Append(s.ctx, []task.Mutation{m})
 			mu.Lock()
 			defer mu.Unlock()

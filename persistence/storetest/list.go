@@ -3,6 +3,7 @@ package storetest
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -31,7 +32,7 @@ var listRules = []rule{
 		for i := range 24 {
 			t := s.insert(s.spec(func(p *task.Spec) {
 				p.Kind, p.Queue = fmt.Sprintf("k%d", i%2), fmt.Sprintf("q%d", i%3)
-				p.Labels = map[string]string{"two": fmt.Sprint(i % 2), "three": fmt.Sprint(i % 3)}
+				p.Labels = map[string]string{"two": strconv.Itoa(i % 2), "three": strconv.Itoa(i % 3)}
 				if i%4 == 0 {
 					p.BatchID = id(900)
 				}

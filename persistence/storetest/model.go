@@ -131,7 +131,8 @@ func (m *model) forget(gone *entry) {
 	m.requests = slices.DeleteFunc(m.requests, func(k *known) bool { return k.task == gone.ID })
 }
 
-// ordered gives the tasks that match, in order, and by id where that ties.
+// ordered gives the tasks that match, in order, and as they arrived where that
+// ties.
 func (m *model) ordered(match func(task.Task) bool, order func(a, b task.Task) int) []*entry {
 	var found []*entry
 	for _, e := range m.tasks {
@@ -139,11 +140,11 @@ func (m *model) ordered(match func(task.Task) bool, order func(a, b task.Task) i
 			found = append(found, e)
 		}
 	}
-	slices.SortFunc(found, func(a, b *entry) int {
-		return cmp.Or(order(a.Task, b.Task), bytes.Compare(a.ID[:], b.ID[:]))
-	})
+	slices.SortStableFunc(found, func(a, b *entry) int { return order(a.Task, b.Task) })
 	return found
 }
+
+func byID(a, b task.Task) int { return bytes.Compare(a.ID[:], b.ID[:]) }
 
 func upTo(limit int, found []*entry) []task.Task {
 	var tasks []task.Task
@@ -184,11 +185,11 @@ func (m *model) due(now time.Time, limit int) ([]task.Task, time.Time) {
 func (m *model) orphans(limit int) []task.Task {
 	return upTo(limit, m.ordered(func(t task.Task) bool {
 		return t.Holder != 0 && !slices.ContainsFunc(m.nodes, func(n task.Node) bool { return n.Incarnation == t.Holder && !n.Left })
-	}, func(task.Task, task.Task) int { return 0 }))
+	}, byID))
 }
 
 func (m *model) list(f task.Filter) []task.Task {
-	found := m.ordered(f.Match, func(a, b task.Task) int { return a.Created.Compare(b.Created) })
+	found := m.ordered(f.Match, func(a, b task.Task) int { return cmp.Or(a.Created.Compare(b.Created), byID(a, b)) })
 	slices.Reverse(found)
 	return upTo(len(found), found)
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/troupe-run/troupe/runtime/task"
 )
 
-func is(err, want error) bool { return err == want || want != nil && errors.Is(err, want) }
+func is(err, want error) bool { return errors.Is(err, want) }
 
 var saveRules = []rule{
 	{"EveryStepOfALifeIsKept", func(s *suite) {
