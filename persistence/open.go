@@ -77,5 +77,5 @@ func parse(url string) (dir string, memorized bool, err error) {
 	case scheme == "postgres" || scheme == "postgresql":
 		return "", false, fmt.Errorf("%w: PostgreSQL is not built in yet; use sqlite:DIR", ErrScheme)
 	}
-	return "", false, fmt.Errorf("%w: %q; use sqlite:DIR or memory:", ErrScheme, url)
+	return "", false, fmt.Errorf("%w: %q; use memory: or sqlite:DIR", ErrScheme, url)
 }

@@ -38,9 +38,9 @@ func TestURLNamesAStore(t *testing.T) {
 func TestURLThatNamesNoStoreIsRefused(t *testing.T) {
 	for url, says := range map[string]string{
 		"postgres://localhost/x": "not built in yet",
-		"mysql:x":                "use sqlite:DIR",
-		"sqlite:":                "use sqlite:DIR",
-		"memory:x":               "use sqlite:DIR",
+		"mysql:x":                "use memory: or sqlite:DIR",
+		"sqlite:":                "use memory: or sqlite:DIR",
+		"memory:x":               "use memory: or sqlite:DIR",
 	} {
 		_, err := persistence.Open(t.Context(), url, persistence.Options{})
 		if !errors.Is(err, persistence.ErrScheme) || !strings.Contains(err.Error(), says) {

@@ -11,10 +11,10 @@ import (
 func TestStore(t *testing.T) {
 	storetest.Run(t, storetest.Subject{
 		Open: func(testing.TB) task.Store { return memory.New() },
-		Reopen: func(t testing.TB, s task.Store) task.Store {
-			t.Helper()
+		Reopen: func(tb testing.TB, s task.Store) task.Store {
+			tb.Helper()
 			if err := s.Close(); err != nil {
-				t.Fatal(err)
+				tb.Fatal(err)
 			}
 			return s
 		},

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -85,7 +87,7 @@ var batches = []int{1, 10, 100, 1000}
 
 func BenchmarkRawInsert(b *testing.B) {
 	for _, n := range batches {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
 			s := open(b, b.TempDir())
 			w := <-s.writer
 			defer func() { s.writer <- w }()
@@ -156,7 +158,7 @@ func BenchmarkInsertAndEnd(b *testing.B) {
 						}
 						m := end.Mutation()
 						m.Guard = birth.Task.Guard()
-						m.Events = append(start.Events, end.Events...)
+						m.Events = slices.Concat(start.Events, end.Events)
 						ends = append(ends, m)
 					}
 					watch.time(func() {

@@ -35,10 +35,11 @@ type queue struct {
 // merge is a heap of queues, the one that stands lowest first.
 type merge []*queue
 
-func (m merge) Len() int      { return len(m) }
-func (m merge) Swap(i, j int) { m[i], m[j] = m[j], m[i] }
-func (m merge) Less(i, j int) bool {
-	return cmp.Or(cmp.Compare(m[i].at.rank, m[j].at.rank), cmp.Compare(m[i].at.n, m[j].at.n)) < 0
+func (m *merge) Len() int      { return len(*m) }
+func (m *merge) Swap(i, j int) { (*m)[i], (*m)[j] = (*m)[j], (*m)[i] }
+func (m *merge) Less(i, j int) bool {
+	a, b := (*m)[i].at, (*m)[j].at
+	return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.n, b.n)) < 0
 }
 func (m *merge) Push(x any) { *m = append(*m, x.(*queue)) }
 func (m *merge) Pop() any {

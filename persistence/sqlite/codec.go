@@ -1,9 +1,7 @@
 package sqlite
 
 import (
-	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"maps"
 	"math"
 	"slices"
@@ -11,90 +9,6 @@ import (
 
 	"github.com/troupe-run/troupe/runtime/task"
 )
-
-// A message is numbered fields, one after another: uvarint number<<1 and a
-// signed varint, or number<<1|1, a length and as many bytes. A field at its zero
-// value is left out; a reader passes over numbers it does not know. So fields
-// can be added, and a version before can still read the row.
-type message []byte
-
-var errMessage = errors.New("a stored message is damaged")
-
-func (m message) int(number int, v int64) message {
-	if v == 0 {
-		return m
-	}
-	return m.always(number, v)
-}
-
-func (m message) always(number int, v int64) message {
-	return binary.AppendVarint(binary.AppendUvarint(m, uint64(number)<<1), v)
-}
-
-func (m message) time(number int, t time.Time) message {
-	if t.IsZero() {
-		return m
-	}
-	return m.always(number, t.UnixMicro())
-}
-
-func (m message) text(number int, s string) message {
-	if s == "" {
-		return m
-	}
-	m = binary.AppendUvarint(m, uint64(number)<<1|1)
-	return append(binary.AppendUvarint(m, uint64(len(s))), s...)
-}
-
-// bytes writes also what is empty: it may mean something that it is there.
-func (m message) bytes(number int, b []byte) message {
-	m = binary.AppendUvarint(m, uint64(number)<<1|1)
-	return append(binary.AppendUvarint(m, uint64(len(b))), b...)
-}
-
-func (m message) float(number int, f float64) message {
-	return m.int(number, int64(math.Float64bits(f)))
-}
-
-// field is one field read: v of a number, b of bytes, which are the row's own.
-type field struct {
-	number int
-	v      int64
-	b      []byte
-}
-
-func (f field) time() time.Time { return micros(f.v) }
-
-func micros(v int64) time.Time { return time.UnixMicro(v).UTC() }
-
-// each gives every field to f.
-func (m message) each(f func(field) error) error {
-	for len(m) > 0 {
-		key, n := binary.Uvarint(m)
-		if n <= 0 {
-			return errMessage
-		}
-		m = m[n:]
-		next := field{number: int(key >> 1)}
-		if key&1 == 0 {
-			if next.v, n = binary.Varint(m); n <= 0 {
-				return errMessage
-			}
-		} else {
-			size, width := binary.Uvarint(m)
-			if width <= 0 || size > uint64(len(m)-width) {
-				return errMessage
-			}
-			n = width + int(size)
-			next.b = m[width:n]
-		}
-		m = m[n:]
-		if err := f(next); err != nil {
-			return err
-		}
-	}
-	return nil
-}
 
 // encodeSpec is what of a spec never changes and has no column of its own. The
 // same spec always gives the same bytes: a second insert is compared by them.
@@ -146,11 +60,11 @@ func decodeSpec(m message, s *task.Spec) error {
 		case 8:
 			s.Retry.Initial = time.Duration(f.v)
 		case 9:
-			s.Retry.Factor = math.Float64frombits(uint64(f.v))
+			s.Retry.Factor = f.float()
 		case 10:
 			s.Retry.Max = time.Duration(f.v)
 		case 11:
-			s.Retry.Jitter = math.Float64frombits(uint64(f.v))
+			s.Retry.Jitter = f.float()
 		}
 		return nil
 	})
@@ -182,7 +96,7 @@ func encodeLife(m message, t task.Task) message {
 	if p := t.Progress; p != nil {
 		b := message(nil).text(2, p.Message).time(3, p.At)
 		if p.Fraction != nil {
-			b = b.always(1, int64(math.Float64bits(*p.Fraction)))
+			b = b.float(1, *p.Fraction)
 		}
 		m = m.bytes(12, b)
 	}
@@ -241,7 +155,7 @@ func decodeProgress(m message, t *task.Task) error {
 	return m.each(func(f field) error {
 		switch f.number {
 		case 1:
-			fraction := math.Float64frombits(uint64(f.v))
+			fraction := f.float()
 			t.Progress.Fraction = &fraction
 		case 2:
 			t.Progress.Message = string(f.b)

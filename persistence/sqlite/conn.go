@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 
 	driverlib "modernc.org/sqlite"
+
+	"github.com/troupe-run/troupe/runtime/task"
 )
 
 // conn is one connection with its prepared statements, used by one goroutine at
@@ -145,6 +147,9 @@ func (r row) int(i int) int64 {
 	n, _ := r[i].(int64)
 	return n
 }
+
+// state reads a state; the core has seven.
+func (r row) state(i int) task.State { return task.State(r.int(i) & 7) }
 
 func (r row) text(i int) string {
 	s, _ := r[i].(string)

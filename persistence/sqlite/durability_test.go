@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strconv"
@@ -17,13 +18,13 @@ import (
 )
 
 // pragma runs on the writer's connection.
-func (s *Store) pragma(t testing.TB, text string) string {
-	t.Helper()
+func (s *Store) pragma(tb testing.TB, text string) string {
+	tb.Helper()
 	w := <-s.writer
 	defer func() { s.writer <- w }()
 	if w.conn == nil {
 		if err := w.dial(context.Background()); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	answer := ""
@@ -31,7 +32,7 @@ func (s *Store) pragma(t testing.TB, text string) string {
 		answer = fmt.Sprint(r[0])
 		return nil
 	}); err != nil {
-		t.Fatalf("%s: %v", text, err)
+		tb.Fatalf("%s: %v", text, err)
 	}
 	return answer
 }
@@ -148,17 +149,15 @@ func TestFullTmpfsIsSurvived(t *testing.T) {
 
 // appendUntilKilled is a process of its own: it appends batches, and ends of
 // some of the tasks before, and says what was kept.
-func appendUntilKilled(dir string) int {
+func appendUntilKilled(dir string, acknowledged io.Writer) error {
 	ctx := context.Background()
 	s, err := Open(ctx, dir, Options{})
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+		return err
 	}
 	node, err := s.Renew(ctx, task.Node{Name: "victim"})
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+		return err
 	}
 	from := int(node.Incarnation) * 1_000_000
 	for {
@@ -171,10 +170,9 @@ func appendUntilKilled(dir string) int {
 			}
 		}
 		if _, err := s.Append(ctx, ms); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
+			return err
 		}
-		fmt.Println(from)
+		fmt.Fprintln(acknowledged, from)
 		from += 9
 	}
 }

@@ -19,8 +19,7 @@ var (
 
 // code is SQLite's result code in err, or 0.
 func code(err error) int {
-	var e *driverlib.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*driverlib.Error](err); ok {
 		return e.Code()
 	}
 	return 0

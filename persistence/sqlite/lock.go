@@ -27,7 +27,8 @@ func lockDirectory(dir string) (*flock.Flock, error) {
 		return nil, fmt.Errorf("%w: %s belongs to another troupe process (pid %s); stop it or give another --data",
 			ErrLocked, dir, holder(name))
 	}
-	if err := os.WriteFile(name, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600); err != nil {
+	pid := strconv.Itoa(os.Getpid()) + "\n"
+	if err := os.WriteFile(name, []byte(pid), 0o600); err != nil {
 		_ = lock.Close()
 		return nil, fmt.Errorf("lock data directory %s: %w", dir, err)
 	}
@@ -35,7 +36,7 @@ func lockDirectory(dir string) (*flock.Flock, error) {
 }
 
 func holder(name string) string {
-	b, err := os.ReadFile(name)
+	b, err := os.ReadFile(name) //nolint:gosec // the operator names the directory
 	if pid := strings.TrimSpace(string(b)); err == nil && pid != "" {
 		return pid
 	}

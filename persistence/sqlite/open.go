@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/gofrs/flock"
@@ -40,7 +41,7 @@ var shared = []string{
 }
 
 var (
-	writing = append(shared[:len(shared):len(shared)],
+	writing = append(slices.Clip(shared),
 		"PRAGMA page_size=4096", // before the log: it makes the file
 		"PRAGMA journal_mode=WAL",
 		"PRAGMA synchronous=FULL",
@@ -48,7 +49,7 @@ var (
 		fmt.Sprintf("PRAGMA journal_size_limit=%d", largeLog),
 		"PRAGMA cache_size=-65536",
 	)
-	reading = append(shared[:len(shared):len(shared)],
+	reading = append(slices.Clip(shared),
 		"PRAGMA query_only=ON",
 		"PRAGMA cache_size=-8192",
 	)

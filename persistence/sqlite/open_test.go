@@ -15,8 +15,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if dir := os.Getenv("TROUPE_TEST_CRASH_DIR"); dir != "" {
-		os.Exit(appendUntilKilled(dir))
+	if dir, victim := os.LookupEnv("TROUPE_TEST_CRASH_DIR"); victim { //nolint:forbidigo // how a test speaks to its child
+		fmt.Fprintln(os.Stderr, appendUntilKilled(dir, os.Stdout))
+		os.Exit(1)
 	}
 	goleak.VerifyTestMain(m)
 }

@@ -45,7 +45,7 @@ func readCounts(ctx context.Context, c *conn, query string, args ...any) ([]task
 	var counts []task.Count
 	err := c.query(ctx, query, args, func(r row) error {
 		counts = append(counts, task.Count{
-			Namespace: r.text(0), Queue: r.text(1), State: task.State(r.int(2)), Tasks: r.int(3),
+			Namespace: r.text(0), Queue: r.text(1), State: r.state(2), Tasks: r.int(3),
 		})
 		return nil
 	})

@@ -20,7 +20,7 @@ func decode(r row) (task.Task, error) {
 			ID: idOf(r.blob(0)), Namespace: r.text(1), Queue: r.text(7), Kind: r.text(8),
 			BatchID: idOf(r.blob(9)), UniqueKey: r.text(10), Payload: raw(r.blob(13)),
 		},
-		State: task.State(r.int(2)), Holder: task.Incarnation(r.int(3)), Attempt: int(r.int(4)),
+		State: r.state(2), Holder: task.Incarnation(r.int(3)), Attempt: int(r.int(4)),
 		Created: micros(r.int(5)), LogStart: unpacked(r.int(6)),
 		Checkpoint: raw(r.blob(14)), Result: raw(r.blob(15)),
 	}

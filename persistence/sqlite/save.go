@@ -159,7 +159,7 @@ const headColumns = `namespace, state, holder, attempt, logged, created, queue, 
 func decodeHead(r row) head {
 	return head{
 		namespace: r.text(0),
-		guard:     task.Guard{State: task.State(r.int(1)), Holder: task.Incarnation(r.int(2)), Attempt: int(r.int(3))},
+		guard:     task.Guard{State: r.state(1), Holder: task.Incarnation(r.int(2)), Attempt: int(r.int(3))},
 		logged:    r.int(4), created: r.int(5), queue: r.text(6), kind: r.text(7),
 		batch: idOf(r.blob(8)), uniqueKey: r.text(9), checkpointAway: r.int(10) != 0, ended: r.blob(11), spec: r.blob(12),
 	}

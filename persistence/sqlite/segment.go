@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"encoding/binary"
-	"slices"
 	"time"
 
 	"github.com/troupe-run/troupe/runtime/task"
@@ -15,6 +14,15 @@ import (
 // eventTypes numbers the types we know; others are written out behind a zero.
 var eventTypes = []task.EventType{"", task.EventState, task.EventProgress, task.EventLog, task.EventOutput}
 
+func typeNumber(of task.EventType) byte {
+	for number := byte(1); int(number) < len(eventTypes); number++ {
+		if eventTypes[number] == of {
+			return number
+		}
+	}
+	return 0
+}
+
 // encodeSegment gives nil for no events.
 func encodeSegment(events []task.Event) []byte {
 	if len(events) == 0 {
@@ -24,11 +32,11 @@ func encodeSegment(events []task.Event) []byte {
 	for _, e := range events {
 		size += len(e.Data) + 16
 	}
-	b := binary.AppendUvarint(make([]byte, 0, size+8), uint64(packed(events[0].Cursor)))
+	b := binary.AppendVarint(make([]byte, 0, size+8), packed(events[0].Cursor))
 	last := int64(0)
 	for _, e := range events {
-		number := max(slices.Index(eventTypes, e.Type), 0)
-		b = append(b, byte(number))
+		number := typeNumber(e.Type)
+		b = append(b, number)
 		if number == 0 {
 			b = append(binary.AppendUvarint(b, uint64(len(e.Type))), e.Type...)
 		}
@@ -47,7 +55,7 @@ func decodeSegment(id task.ID, b []byte, f func(task.Event) error) error {
 		return nil
 	}
 	r := reader{rest: b}
-	cursor := unpacked(int64(r.uvarint()))
+	cursor := unpacked(r.varint())
 	at := int64(0)
 	for ; len(r.rest) > 0 && !r.damaged; cursor.Seq++ {
 		e := task.Event{Task: id, Cursor: cursor}
@@ -73,38 +81,4 @@ func decodeSegment(id task.ID, b []byte, f func(task.Event) error) error {
 		return errMessage
 	}
 	return nil
-}
-
-type reader struct {
-	rest    []byte
-	damaged bool
-}
-
-func (r *reader) uvarint() uint64 {
-	v, n := binary.Uvarint(r.rest)
-	return skip(r, v, n)
-}
-
-func (r *reader) varint() int64 {
-	v, n := binary.Varint(r.rest)
-	return skip(r, v, n)
-}
-
-func skip[V any](r *reader, v V, n int) V {
-	if n <= 0 {
-		r.damaged, r.rest = true, nil
-		return v
-	}
-	r.rest = r.rest[n:]
-	return v
-}
-
-func (r *reader) bytes(n uint64) []byte {
-	if n > uint64(len(r.rest)) {
-		r.damaged, r.rest = true, nil
-		return nil
-	}
-	b := r.rest[:n:n]
-	r.rest = r.rest[n:]
-	return b
 }

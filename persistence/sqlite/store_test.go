@@ -8,15 +8,15 @@ import (
 	"github.com/troupe-run/troupe/runtime/task"
 )
 
-func open(t testing.TB, dir string) *Store {
-	t.Helper()
-	s, err := Open(t.Context(), dir, Options{})
+func open(tb testing.TB, dir string) *Store {
+	tb.Helper()
+	s, err := Open(tb.Context(), dir, Options{})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := s.Close(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return s
@@ -24,16 +24,16 @@ func open(t testing.TB, dir string) *Store {
 
 func TestStore(t *testing.T) {
 	storetest.Run(t, storetest.Subject{
-		Open: func(t testing.TB) task.Store {
-			t.Helper()
-			return open(t, t.TempDir())
+		Open: func(tb testing.TB) task.Store {
+			tb.Helper()
+			return open(tb, tb.TempDir())
 		},
-		Reopen: func(t testing.TB, s task.Store) task.Store {
-			t.Helper()
+		Reopen: func(tb testing.TB, s task.Store) task.Store {
+			tb.Helper()
 			if err := s.Close(); err != nil {
-				t.Fatal(err)
+				tb.Fatal(err)
 			}
-			return open(t, filepath.Dir(s.(*Store).file))
+			return open(tb, filepath.Dir(s.(*Store).file))
 		},
 	})
 }
