@@ -186,6 +186,8 @@ func TestAnEndlessBodyIsCut(t *testing.T) {
 	gone := make(chan struct{})
 	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		defer close(gone)
+		// As much as there may be, and all of it grows when it is escaped.
+		w.Header().Set("X", strings.Repeat("<", 30<<10))
 		for r.Context().Err() == nil {
 			if _, err := w.Write(make([]byte, 64<<10)); err != nil {
 				return
@@ -197,8 +199,12 @@ func TestAnEndlessBodyIsCut(t *testing.T) {
 	if err != nil || !got.Truncated || got.Bytes != 16<<20 || len(r.body) != 16<<20 {
 		t.Errorf("%d bytes, truncated %v, %v", got.Bytes, got.Truncated, err)
 	}
-	if size := len(encode(got)); size > 1<<20 {
+	limits := task.Limits{}.WithDefaults()
+	if size := len(encode(got)); size > limits.Result {
 		t.Errorf("the result has %d bytes, more than a task may have", size)
+	}
+	if len(r.head) > limits.Event {
+		t.Errorf("the head has %d bytes, more than an event may have", len(r.head))
 	}
 	<-gone
 }
