@@ -61,6 +61,9 @@ func (t *tx) insert(ctx context.Context, m task.Mutation) (task.Outcome, error) 
 	return task.Outcome{}, t.remember(ctx, m, k.ID)
 }
 
+// byUniqueKey finds the live task that has a unique key.
+const byUniqueKey = "namespace = ? AND kind = ? AND unique_key = ? AND unique_key IS NOT NULL AND finished IS NULL"
+
 // clash says what stood in the way of an insert: the id, or the unique key.
 func (t *tx) clash(ctx context.Context, k task.Task, spec message) (task.Outcome, error) {
 	there, stored, err := find(ctx, t.conn, "id = ?", k.ID[:])
@@ -68,9 +71,7 @@ func (t *tx) clash(ctx context.Context, k task.Task, spec message) (task.Outcome
 		return task.Outcome{}, err
 	}
 	if there == nil {
-		there, _, err = find(ctx, t.conn,
-			"namespace = ? AND kind = ? AND unique_key = ? AND unique_key IS NOT NULL AND finished IS NULL",
-			k.Namespace, k.Kind, k.UniqueKey)
+		there, _, err = find(ctx, t.conn, byUniqueKey, k.Namespace, k.Kind, k.UniqueKey)
 		return task.Outcome{Existing: there}, err
 	}
 	same := bytes.Equal(stored, spec) && bytes.Equal(there.Payload, k.Payload) && there.Namespace == k.Namespace &&

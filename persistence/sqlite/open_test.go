@@ -165,11 +165,11 @@ func TestCallThatWaitsForTheWriterGivesUpInTime(t *testing.T) {
 
 func TestCallThatIsGivenUpLeavesNothingAndHarmsNothing(t *testing.T) {
 	s := open(t, t.TempDir())
-	_, ms := births(0, 500, 0)
+	_, ms := births(0, 100, 0)
 	// The context ends somewhere within the transaction: the walk over many
 	// places includes the one before the commit.
-	for i := range 60 {
-		ctx := &countdown{Context: t.Context(), left: i * 10}
+	for i := range 40 {
+		ctx := &countdown{Context: t.Context(), left: i * 3}
 		if _, err := s.Append(ctx, ms); err == nil {
 			continue
 		} else if !errors.Is(err, task.ErrUnavailable) {

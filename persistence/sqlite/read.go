@@ -75,6 +75,8 @@ func (s *Store) Events(ctx context.Context, namespace string, id task.ID, after 
 	return page, nil
 }
 
+const dueRows = "SELECT " + columns + ", wake_at FROM tasks WHERE wake_at IS NOT NULL ORDER BY wake_at, n LIMIT ?"
+
 // Due implements [task.Store].
 func (s *Store) Due(ctx context.Context, now time.Time, limit int) ([]task.Task, time.Time, error) {
 	var due []task.Task
@@ -82,16 +84,15 @@ func (s *Store) Due(ctx context.Context, now time.Time, limit int) ([]task.Task,
 	err := s.read(ctx, "list due tasks", func(c *conn) error {
 		due, next = nil, time.Time{}
 		// One more than asked: its wake_at is when to come back.
-		return c.query(ctx, "SELECT "+columns+", wake_at FROM tasks WHERE wake_at IS NOT NULL ORDER BY wake_at, n LIMIT ?",
-			[]any{int64(max(limit, 0)) + 1}, func(r row) error {
-				if at := micros(r.int(len(r) - 1)); len(due) >= limit || at.After(now) {
-					next = at
-					return errEnough
-				}
-				t, err := decode(r)
-				due = append(due, t)
-				return err
-			})
+		return c.query(ctx, dueRows, []any{int64(max(limit, 0)) + 1}, func(r row) error {
+			if at := micros(r.int(len(r) - 1)); len(due) >= limit || at.After(now) {
+				next = at
+				return errEnough
+			}
+			t, err := decode(r)
+			due = append(due, t)
+			return err
+		})
 	})
 	if err != nil {
 		return nil, time.Time{}, err

@@ -133,9 +133,7 @@ func (t *tx) revive(ctx context.Context, old head) (refused, err error) {
 	if old.uniqueKey == "" {
 		return nil, nil
 	}
-	other, _, err := find(ctx, t.conn,
-		"namespace = ? AND kind = ? AND unique_key = ? AND unique_key IS NOT NULL AND finished IS NULL",
-		old.namespace, old.kind, old.uniqueKey)
+	other, _, err := find(ctx, t.conn, byUniqueKey, old.namespace, old.kind, old.uniqueKey)
 	if other != nil {
 		return task.ErrExists, nil
 	}

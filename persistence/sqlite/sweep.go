@@ -16,6 +16,15 @@ const (
 	sparedLanes = 1000
 )
 
+const (
+	sweepRows = `SELECT id FROM tasks INDEXED BY ended WHERE finished IS NOT NULL
+		AND state = ?1 AND trimmed IN (0, 1) AND finished <= ?2 LIMIT ?3`
+	trimRows = `SELECT id FROM tasks INDEXED BY ended WHERE finished IS NOT NULL
+		AND state = ?1 AND trimmed = 0 AND finished <= ?2 LIMIT ?3`
+	expiredKeys = `DELETE FROM requests WHERE (namespace, key) IN
+		(SELECT namespace, key FROM requests WHERE expires <= ? ORDER BY expires LIMIT ?)`
+)
+
 // Sweep implements [task.Store].
 func (s *Store) Sweep(ctx context.Context, r task.Retention, limit int) (int, error) {
 	gone := 0
@@ -75,8 +84,7 @@ func (t *tx) ids(ctx context.Context, query string, args ...any) ([]task.ID, err
 
 // sweepState deletes tasks of a state that ended at that time or before.
 func (t *tx) sweepState(ctx context.Context, state task.State, until time.Time, limit int) (int, error) {
-	ids, err := t.ids(ctx, `SELECT id FROM tasks INDEXED BY ended WHERE finished IS NOT NULL
-		AND state = ?1 AND trimmed IN (0, 1) AND finished <= ?2 LIMIT ?3`, int64(state), until.UnixMicro(), int64(limit))
+	ids, err := t.ids(ctx, sweepRows, int64(state), until.UnixMicro(), int64(limit))
 	if err != nil {
 		return 0, err
 	}
@@ -95,8 +103,7 @@ func (t *tx) sweepState(ctx context.Context, state task.State, until time.Time, 
 // trimState takes away all but the last event of tasks of a state that ended at
 // that time or before.
 func (t *tx) trimState(ctx context.Context, state task.State, until time.Time, limit int) (int, error) {
-	ids, err := t.ids(ctx, `SELECT id FROM tasks INDEXED BY ended WHERE finished IS NOT NULL
-		AND state = ?1 AND trimmed = 0 AND finished <= ?2 LIMIT ?3`, int64(state), until.UnixMicro(), int64(limit))
+	ids, err := t.ids(ctx, trimRows, int64(state), until.UnixMicro(), int64(limit))
 	if err != nil {
 		return 0, err
 	}
@@ -134,8 +141,7 @@ func (t *tx) trim(ctx context.Context, id task.ID) error {
 
 // tidy drops what else is of no use any more: request keys, nodes, lanes.
 func (t *tx) tidy(ctx context.Context, now time.Time, limit int) error {
-	_, err := t.conn.exec(ctx, `DELETE FROM requests WHERE (namespace, key) IN
-		(SELECT namespace, key FROM requests WHERE expires <= ? ORDER BY expires LIMIT ?)`, now.UnixMicro(), int64(limit))
+	_, err := t.conn.exec(ctx, expiredKeys, now.UnixMicro(), int64(limit))
 	if err != nil {
 		return err
 	}

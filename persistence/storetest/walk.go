@@ -27,7 +27,7 @@ type walker struct {
 }
 
 // walks is how many unless -rapid.checks says: a durable store takes its time.
-const walks = "30"
+const walks = "20"
 
 func walk(t *testing.T, subject Subject) {
 	t.Helper()

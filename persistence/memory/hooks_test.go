@@ -1,0 +1,69 @@
+package memory_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/troupe-run/troupe/persistence/memory"
+	"github.com/troupe-run/troupe/runtime/task"
+)
+
+func TestHooksPlayAFullDiskAndAnUnknownFate(t *testing.T) {
+	s := memory.New()
+	spec := task.Spec{ID: task.ID{1}, Namespace: "n", Kind: "k", Queue: "q"}
+	step := task.New(spec, time.Now(), 0)
+	ms := []task.Mutation{{Op: task.Insert, Task: step.Task, Events: step.Events}}
+	kept := func() bool {
+		_, err := s.Task(t.Context(), "n", spec.ID)
+		return err == nil
+	}
+
+	s.Hook(memory.Hooks{Before: func(call string, ms []task.Mutation) error {
+		if call != "Append" {
+			return nil
+		}
+		if len(ms) != 1 {
+			t.Errorf("%d mutations", len(ms))
+		}
+		return task.ErrUnavailable
+	}})
+	if _, err := s.Append(t.Context(), ms); !errors.Is(err, task.ErrUnavailable) || kept() {
+		t.Errorf("%v, kept: %v; want ErrUnavailable and nothing", err, kept())
+	}
+
+	s.Hook(memory.Hooks{After: func(call string, _ []task.Mutation) error {
+		if call == "Append" {
+			return task.ErrUnknown
+		}
+		return nil
+	}})
+	if _, err := s.Append(t.Context(), ms); !errors.Is(err, task.ErrUnknown) || !kept() {
+		t.Errorf("%v, kept: %v; want ErrUnknown and the task", err, kept())
+	}
+}
+
+func TestEveryCallIsHooked(t *testing.T) {
+	s := memory.New()
+	lost := errors.New("lost")
+	asked := ""
+	s.Hook(memory.Hooks{Before: func(call string, _ []task.Mutation) error {
+		asked = call
+		return lost
+	}})
+	ctx := t.Context()
+	for name, call := range map[string]func() error{
+		"Renew":    func() error { _, err := s.Renew(ctx, task.Node{}); return err },
+		"Claim":    func() error { _, err := s.Claim(ctx, task.Claim{}); return err },
+		"Due":      func() error { _, _, err := s.Due(ctx, time.Now(), 1); return err },
+		"Orphans":  func() error { _, err := s.Orphans(ctx, 1); return err },
+		"Tasks":    func() error { _, _, err := s.Tasks(ctx, task.Filter{}); return err },
+		"Events":   func() error { _, err := s.Events(ctx, "n", task.ID{1}, task.Cursor{}, 1); return err },
+		"Overview": func() error { _, err := s.Overview(ctx, task.Scope{}); return err },
+		"Sweep":    func() error { _, err := s.Sweep(ctx, task.Retention{}, 1); return err },
+	} {
+		if err := call(); !errors.Is(err, lost) || asked != name {
+			t.Errorf("%s: %v, hooked as %q", name, err, asked)
+		}
+	}
+}
