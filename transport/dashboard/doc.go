@@ -20,7 +20,8 @@
 //	socket.js   the connection: reconnect, resume by cursor, each event once
 //	tasks.js    what is known of tasks, kept by snapshots and events
 //	list.js     the table          detail.js   one task
-//	lines.js    a bounded log      submit.js   the form
+//	story.js    all a task says    lines.js    a bounded log
+//	submit.js   the form
 //	api.js      calls over HTTP    json.js     JSON with its numbers as written
 //	dom.js      elements, frames   format.js   times, sizes, states in words
 package dashboard

@@ -102,6 +102,7 @@ func TestATaskTellsItsStoryLive(t *testing.T) {
 	s.say(id, task.EventState, object{"state": "scheduled", "attempt": 1, "error": object{"code": "flaky", "message": "once", "retryable": true}})
 	s.say(id, task.EventState, object{"state": "running", "attempt": 2, "node": "node-b"})
 	s.say(id, task.EventState, object{"state": "failed", "attempt": 2, "error": object{"code": "broken", "message": "for good", "retryable": false}})
+	p.wait("the same in the list", hasText(row(id), "failed"))
 	p.press("6")
 	p.wait("its attempts", hasText("#panel-attempts", "flaky once")+"&&"+hasText("#panel-attempts", "broken for good"))
 	p.press("4")
@@ -221,6 +222,10 @@ func TestTheFormSubmitsWhatWasTyped(t *testing.T) {
 	set("queue", "")
 	p.eval(`document.querySelector("dialog form").requestSubmit()`, nil)
 	p.wait("the new task", hasText("#detail h2", "demo.echo"))
+	var id string
+	p.eval(`location.hash.slice("#/task/".length)`, &id)
+	s.say(id, task.EventProgress, object{"fraction": 0.25, "message": "quarter"})
+	p.wait("the row, whatever came first", hasText(row(id), "running")+"&&"+fmt.Sprintf(`document.querySelector(%s).getAttribute("aria-valuenow") === "25"`, js(row(id)+" .bar")))
 	want := `{"kind":"demo.echo","priority":7,"payload":{"big": 9007199254740993}}`
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -292,7 +292,10 @@ func (s *stage) serveSubmit(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.posted = append(s.posted, string(raw))
-	answer(w, http.StatusCreated, s.acts[id].task)
+	// The answer is of the moment of the submission. Watchers may know more.
+	accepted := s.acts[id].task
+	s.tell(id, task.EventState, object{"state": "running", "attempt": 1, "node": "node-a"})
+	answer(w, http.StatusCreated, accepted)
 }
 
 func (s *stage) serveStats(w http.ResponseWriter, _ *http.Request) {

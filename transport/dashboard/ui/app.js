@@ -108,7 +108,10 @@ function follow({ state, kind }) {
       detail.heard(event);
       if (event.type === "state") recount();
     },
-    error: (problem) => toast(problem.detail ?? problem.title ?? "The tasks cannot be followed."),
+    error: (problem) => {
+      view([]);
+      toast(problem.detail ?? problem.title ?? "The tasks cannot be followed.");
+    },
   });
 }
 

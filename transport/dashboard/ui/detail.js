@@ -305,7 +305,7 @@ class View {
   #drawTabs(task) {
     if (this.#auto) this.#select(this.#likely(task));
     const { output, logs, events, attempts } = this.#story;
-    for (const [name, n] of [["output", output.total], ["logs", logs.total], ["events", events.total], ["attempts", attempts.size]]) {
+    for (const [name, n] of [["output", output.count], ["logs", logs.count], ["events", events.count], ["attempts", attempts.size]]) {
       setText(this.#buttons[name].lastElementChild, n ? count(n) : "");
     }
     setText(this.#buttons.result.firstElementChild, task.state === "failed" ? "Error" : "Result");
@@ -317,8 +317,8 @@ class View {
   /** likely is the tab that tells most, until a person has chosen one. */
   #likely(task) {
     if (task.state === "failed") return "result";
-    if (this.#story.output.total) return "output";
-    if (this.#story.logs.total) return "logs";
+    if (this.#story.output.count) return "output";
+    if (this.#story.logs.count) return "logs";
     return ended(task.state) ? "result" : "output";
   }
 

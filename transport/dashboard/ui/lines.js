@@ -44,11 +44,15 @@ export class Lines {
     this.node = h("div", { class: "lines" }, this.#scroll, this.follow);
   }
 
+  /** count is of what the task said itself, without our own marks. */
+  count = 0;
+
   get total() { return this.#dropped + this.#lines.length; }
 
   push(line) {
     line.text = clip(line.text, mostInLine);
     this.#lines.push(line);
+    if (line.kind !== "mark") this.count++;
     this.#characters += line.text.length;
     while (this.#lines.length - this.#drop > mostLines || this.#characters > mostCharacters && this.#lines.length - this.#drop > 1) {
       this.#characters -= this.#lines[this.#drop].text.length;
@@ -79,7 +83,7 @@ export class Lines {
 
   clear() {
     this.#lines = [];
-    this.#drop = this.#dropped = this.#drawn = this.#characters = 0;
+    this.#drop = this.#dropped = this.#drawn = this.#characters = this.count = 0;
     for (const page of this.#pages) page.node.remove();
     this.#pages = [];
     this.#last = null;

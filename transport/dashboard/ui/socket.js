@@ -170,7 +170,7 @@ export class Connection {
 
   #notified(method, params) {
     if (method === "goodbye") {
-      this.#goodbye = milliseconds(params.delay);
+      this.#goodbye = performance.now() + milliseconds(params.delay);
       return;
     }
     const sub = this.#named.get(params.subscription);
@@ -233,9 +233,10 @@ export class Connection {
 
   /** delay says how long to wait before the next try, by the rules of the close codes. */
   #delay(code) {
-    const told = this.#goodbye;
+    // A goodbye comes some time before the end it tells of.
+    const due = this.#goodbye;
     this.#goodbye = null;
-    if (told !== null) return told;
+    if (due !== null) return Math.max(0, due - performance.now()) + this.#random() * 100;
     if (code >= 4100 && code < 4200 && this.#tries === 0) return this.#random() * 100;
     // What the server calls our own fault will hardly be better a moment later.
     const floor = [1002, 1003, 1007, 1008, 1009].includes(code) ? mostDelay / 2 : 0;

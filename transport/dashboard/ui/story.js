@@ -82,7 +82,9 @@ export class Story {
       this.#base = time;
       this.#open = null;
       Object.assign(this.#attempt(n), { started: at, node: data.node, state: "running" });
-      if (n > 1) for (const lines of [this.output, this.logs]) lines.push({ kind: "mark", text: "attempt " + n });
+      for (const lines of [this.output, this.logs]) {
+        if (n > 1 && lines.count) lines.push({ kind: "mark", text: "attempt " + n });
+      }
       return;
     }
     const a = this.attempts.get(n);

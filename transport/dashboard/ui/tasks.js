@@ -4,6 +4,7 @@ import { number } from "./json.js";
 import * as api from "./api.js";
 
 export const mostRows = 200;
+const mostEarly = 100;
 
 /** apply moves a task by an event that is newer than it; it says whether it was. */
 export function apply(task, { cursor, type, at, data }) {
@@ -40,7 +41,8 @@ export function tidy(task) {
 export class Tasks {
   #byID = new Map();
   #sorted = null;
-  #unknown = new Set();
+  #unknown = new Set(); // to be asked for
+  #early = new Map(); // events that came before the tasks they are about
   #fetching = false;
   #changed;
   #query = "";
@@ -57,6 +59,7 @@ export class Tasks {
   reset(tasks, query) {
     this.#byID.clear();
     this.#unknown.clear();
+    this.#early.clear();
     this.#query = query;
     for (const task of tasks) this.set(task);
     this.#sorted = null;
@@ -70,7 +73,11 @@ export class Tasks {
     if (known && !after(task.cursor, known.cursor)) return;
     const { payload: _payload, result: _result, errors: _errors, ...row } = task;
     this.#byID.set(task.id, tidy(row));
-    if (!known) this.#sorted = null;
+    // What was said meanwhile is newer than the answer, or in it already.
+    for (const event of this.#early.get(task.id) ?? []) apply(row, event);
+    this.#early.delete(task.id);
+    this.#unknown.delete(task.id);
+    this.#sorted = null; // it holds the row that was
     this.#changed();
   }
 
@@ -88,6 +95,12 @@ export class Tasks {
     // An event does not say what it is about. One older than all rows is none of ours.
     const rows = this.newest();
     if (rows.length >= mostRows && event.task < rows[rows.length - 1].id) return;
+    const early = this.#early.get(event.task);
+    if (early) {
+      if (early.length < mostEarly) early.push(event);
+      return;
+    }
+    this.#early.set(event.task, [event]);
     this.#unknown.add(event.task);
     this.#learn();
   }
@@ -128,5 +141,7 @@ export class Tasks {
     } catch {
       // The next event, or the next connection's view, brings them.
     }
+    // Those that are not among the found are gone, or too old to be shown.
+    for (const id of ids) this.#early.delete(id);
   }
 }
