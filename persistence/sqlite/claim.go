@@ -5,7 +5,6 @@ import (
 	"container/heap"
 	"context"
 	"math"
-	"slices"
 
 	"github.com/troupe-run/troupe/runtime/task"
 )
@@ -127,13 +126,19 @@ func (t *tx) open(q task.Claim, below int64) merge {
 	for _, k := range q.Kinds {
 		kinds[k] = true
 	}
-	var open merge
+	full := make(map[task.Lane]bool, len(q.Full))
+	for _, l := range q.Full {
+		full[l] = true
+	}
+	queues := make([]queue, 0, len(t.lanes.byID)) // one piece: there may be thousands
+	open := make(merge, 0, len(t.lanes.byID))
 	for _, l := range t.lanes.byID {
 		if l.low >= below || l.low == nobodyWaits || !kinds[l.Kind] ||
-			t.paused[queueName{l.Namespace, l.Queue}] || slices.Contains(q.Full, l.Lane) {
+			len(t.paused) > 0 && t.paused[queueName{l.Namespace, l.Queue}] || len(full) > 0 && full[l.Lane] {
 			continue
 		}
-		open = append(open, &queue{lane: l, at: place{rank: l.low}, more: 4})
+		queues = append(queues, queue{lane: l, at: place{rank: l.low}, more: 4})
+		open = append(open, &queues[len(queues)-1])
 	}
 	return open
 }

@@ -74,6 +74,7 @@ func (t *tx) lane(ctx context.Context, name task.Lane) (*lane, error) {
 		return nil, err
 	}
 	l := t.lanes.add(id, name)
+	l.low = nobodyWaits
 	t.made = append(t.made, l)
 	return l, nil
 }
