@@ -49,7 +49,8 @@ func (l *eventLog) stored(c task.Cursor) {
 	l.trim()
 }
 
-// trim drops the oldest frames beyond the bounds, but none that is not stored.
+// trim drops the oldest frames beyond the bounds, but none that is not stored
+// and shown.
 // It waits until there are some to drop: what is left moves to a new array,
 // since watchers may still be reading the old one.
 func (l *eventLog) trim() {
@@ -58,7 +59,7 @@ func (l *eventLog) trim() {
 	}
 	drop := 0
 	for len(l.frames)-drop > ringFrames || l.bytes > ringBytes {
-		if drop == len(l.frames) || l.safe.Before(l.frames[drop].Event.Cursor) {
+		if drop == len(l.frames) || l.safe.Before(l.frames[drop].Event.Cursor) || l.shown.Before(l.frames[drop].Event.Cursor) {
 			break
 		}
 		l.bytes -= len(l.frames[drop].Event.Data)
@@ -75,6 +76,7 @@ func (l *eventLog) fresh() []*task.Frame {
 	out := l.between(l.shown)
 	if len(out) > 0 {
 		l.shown = out[len(out)-1].Event.Cursor
+		l.trim()
 	}
 	return out
 }

@@ -83,6 +83,9 @@ func (j *Job) EmitBytes(b []byte) error {
 // It is on disk with the next batch; a crash before that gives back the one
 // before.
 func (j *Job) Checkpoint(value json.RawMessage) error {
+	if !task.ValidJSON(value) {
+		return fmt.Errorf("checkpoint is not JSON, or nested too deep: %w", task.ErrInvalid)
+	}
 	if len(value) > j.value {
 		return fmt.Errorf("checkpoint of %d bytes: more than the %d allowed: %w", len(value), j.value, task.ErrInvalid)
 	}
@@ -100,6 +103,9 @@ func (j *Job) say(kind task.EventType, data any) error {
 	}
 	if len(raw) > j.event {
 		return fmt.Errorf("%s of %d bytes: more than the %d allowed: %w", kind, len(raw), j.event, task.ErrInvalid)
+	}
+	if !task.ValidJSON(raw) {
+		return fmt.Errorf("%s is not JSON, or nested too deep: %w", kind, task.ErrInvalid)
 	}
 	// It waits while the attempt is further ahead of the disk than it may be:
 	// a handler that shouts is slowed down, and the node not filled up.

@@ -1,11 +1,13 @@
 package actors
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -81,6 +83,24 @@ func checkWatched(rt *rapid.T, after task.Cursor, count int, es []task.Event, sl
 	if after.IsZero() && count > 0 && output != count-1 {
 		rt.Fatalf("the last output is %d of %d", output, count)
 	}
+}
+
+func TestWatcherGetsAResultLargerThanTheMemoryOfItsLog(t *testing.T) {
+	n := startNode(t, memory.New())
+	gate := make(chan struct{})
+	n.Handle("large", func(context.Context, *Job) (json.RawMessage, error) {
+		<-gate
+		return json.RawMessage(`"` + strings.Repeat("x", 1<<20-2) + `"`), nil
+	})
+	one := submitOne(t, n, "large", `0`)
+	awaitState(t, n, one.ID, task.Running)
+	b := newBox()
+	s := n.OpenSession(task.DefaultNamespace, b)
+	defer s.Close()
+	s.Subscribe(task.Topic{Task: one.ID}, nil, nil)
+	b.await(t, s, "snapshot", has(task.Subscribed))
+	close(gate)
+	checkSeen(t, task.Cursor{}, events(b.await(t, s, "end", ended)))
 }
 
 func TestWatchingBeforeDuringAndAfter(t *testing.T) {

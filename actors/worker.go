@@ -146,8 +146,8 @@ func call(ctx context.Context, h Handler, job *Job) (result json.RawMessage, fai
 			Code: task.CodeResultTooLarge, Message: fmt.Sprintf("the result has %d bytes, more than the %d allowed", len(result), job.value),
 		}
 	}
-	if len(result) > 0 && !json.Valid(result) {
-		return nil, &task.Failure{Code: task.CodeError, Message: "the handler's result is not JSON"}
+	if len(result) > 0 && !task.ValidJSON(result) {
+		return nil, &task.Failure{Code: task.CodeError, Message: "the handler's result is not JSON, or nested too deep"}
 	}
 	return result, nil
 }

@@ -266,7 +266,26 @@ func (r *Runtime) Events(ctx context.Context, namespace string, id task.ID, afte
 	if err != nil {
 		return nil, fmt.Errorf("read events of task %s: %w", id, err)
 	}
+	if len(events) == 0 && !after.IsZero() {
+		if err := r.ahead(ctx, namespace, id, after); err != nil {
+			return nil, fmt.Errorf("read events of task %s: %w", id, err)
+		}
+	}
 	return events, nil
+}
+
+// ahead refuses a cursor nobody can have seen. Live events are seen before they
+// are stored, so of an attempt under way any number may have been.
+func (r *Runtime) ahead(ctx context.Context, namespace string, id task.ID, after task.Cursor) error {
+	t, err := r.store.Task(ctx, namespace, id)
+	if err != nil {
+		return err
+	}
+	live := t.Holder != 0 && after.Attempt <= t.Attempt+1
+	if t.Cursor.Before(after) && !live {
+		return task.ErrCursorAhead
+	}
+	return nil
 }
 
 // Cancel ends a task that has not ended; a running attempt is told to stop. It

@@ -118,17 +118,17 @@ func (d *decoder) object(raw []byte, v reflect.Value) {
 	var seen uint64 // our shapes have less than 64 fields
 	for key, value := range members(raw) {
 		d.push(clip(key))
-		index, known := fields[key]
+		f, known := fields[key]
 		switch {
 		case !known:
 			d.refuse("is not known")
-		case seen&(1<<index) != 0:
+		case seen&(1<<f.number) != 0:
 			d.refuse("is given twice")
-		case string(value) != "null" || v.Field(index).Type() == rawType:
-			d.value(value, v.Field(index))
+		case string(value) != "null" || v.FieldByIndex(f.index).Type() == rawType:
+			d.value(value, v.FieldByIndex(f.index))
 		}
 		if known {
-			seen |= 1 << index
+			seen |= 1 << f.number
 		}
 		d.pop()
 	}
@@ -201,17 +201,25 @@ func (d *decoder) scalar(raw []byte, v reflect.Value) {
 	}
 }
 
-var fieldCache sync.Map // of reflect.Type to map[string]int
+var fieldCache sync.Map // of reflect.Type to map[string]field
 
-// fieldsOf gives the index of every field of a struct by its name in JSON.
-func fieldsOf(t reflect.Type) map[string]int {
+// field is where a member of an object goes.
+type field struct {
+	index  []int // through embedded structs
+	number int   // counts the struct's fields
+}
+
+// fieldsOf gives every field of a struct, those of embedded ones too, by its
+// name in JSON.
+func fieldsOf(t reflect.Type) map[string]field {
 	if known, ok := fieldCache.Load(t); ok {
-		return known.(map[string]int)
+		return known.(map[string]field)
 	}
-	fields := make(map[string]int, t.NumField())
-	for i := range t.NumField() {
-		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
-		fields[name] = i
+	fields := make(map[string]field, t.NumField())
+	for _, f := range reflect.VisibleFields(t) {
+		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" {
+			fields[name] = field{index: f.Index, number: len(fields)}
+		}
 	}
 	fieldCache.Store(t, fields)
 	return fields

@@ -77,9 +77,20 @@ func (s Submission) Spec(namespace string, now time.Time) (task.Spec, error) {
 		spec.Deadline = time.Time(*s.Deadline)
 	}
 	if s.Retry != nil {
-		spec.Retry = task.Retry{
-			Initial: duration("retry.initial", s.Retry.Initial), Factor: s.Retry.Factor,
-			Max: duration("retry.max", s.Retry.Max), Jitter: task.DefaultRetry.Jitter,
+		spec.Retry = task.DefaultRetry
+		if s.Retry.Initial != "" {
+			spec.Retry.Initial = duration("retry.initial", s.Retry.Initial)
+		}
+		if s.Retry.Max != "" {
+			spec.Retry.Max = duration("retry.max", s.Retry.Max)
+			if s.Retry.Initial == "" {
+				spec.Retry.Initial = min(spec.Retry.Initial, max(0, spec.Retry.Max))
+			}
+		} else {
+			spec.Retry.Max = max(spec.Retry.Max, spec.Retry.Initial)
+		}
+		if s.Retry.Factor != 0 {
+			spec.Retry.Factor = s.Retry.Factor
 		}
 		if s.Retry.Jitter != nil {
 			spec.Retry.Jitter = *s.Retry.Jitter

@@ -33,9 +33,10 @@ func TestSubmissionSaysWhatItMeans(t *testing.T) {
 		"hardly any":     {Submission{Kind: "k"}, task.Spec{Namespace: "acme", Kind: "k"}},
 		"a delay":        {Submission{Delay: "90m"}, task.Spec{Namespace: "acme", RunAt: epoch.Add(90 * time.Minute)}},
 		"no delay":       {Submission{Delay: "0s"}, task.Spec{Namespace: "acme", RunAt: epoch}},
-		"part of retry":  {Submission{Retry: &RetrySubmission{Max: "5s"}}, task.Spec{Namespace: "acme", Retry: task.Retry{Max: 5 * time.Second, Jitter: 0.2}}},
-		"retry, no more": {Submission{Retry: &RetrySubmission{}}, task.Spec{Namespace: "acme", Retry: task.Retry{Jitter: 0.2}}},
-		"no jitter":      {Submission{Retry: &RetrySubmission{Initial: "1s", Jitter: &none}}, task.Spec{Namespace: "acme", Retry: task.Retry{Initial: time.Second}}},
+		"part of retry":  {Submission{Retry: &RetrySubmission{Max: "5s"}}, task.Spec{Namespace: "acme", Retry: task.Retry{Initial: time.Second, Factor: 2, Max: 5 * time.Second, Jitter: 0.2}}},
+		"retry, no more": {Submission{Retry: &RetrySubmission{}}, task.Spec{Namespace: "acme", Retry: task.DefaultRetry}},
+		"only no jitter": {Submission{Retry: &RetrySubmission{Jitter: &none}}, task.Spec{Namespace: "acme", Retry: task.Retry{Initial: time.Second, Factor: 2, Max: time.Hour}}},
+		"no jitter":      {Submission{Retry: &RetrySubmission{Initial: "1s", Jitter: &none}}, task.Spec{Namespace: "acme", Retry: task.Retry{Initial: time.Second, Factor: 2, Max: time.Hour}}},
 	} {
 		got, err := tt.give.Spec("acme", epoch)
 		if err != nil {

@@ -1,0 +1,223 @@
+package ws
+
+import (
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/gorilla/websocket"
+
+	"github.com/troupe-run/troupe/runtime/task"
+)
+
+// Close codes, see docs/websocket.md.
+const (
+	closeGoingAway = 4101
+	closeHeartbeat = 4108
+	closeTooMany   = 4229
+)
+
+// conn is one watcher's connection and its outbox.
+type conn struct {
+	handler   *Handler
+	socket    *websocket.Conn
+	id        string
+	namespace string
+	session   task.Session
+
+	heard    atomic.Int64 // when the peer last said anything, unix nanoseconds
+	controls atomic.Int64 // control frames since the last heartbeat
+	nextPing time.Time    // of the heartbeat goroutine
+	pinged   time.Time
+
+	mu      sync.Mutex
+	queue   []item
+	bytes   int
+	full    bool // refused a frame since the queue was last empty
+	writing bool
+	closing bool // the last frame is queued; nothing comes behind it
+	topics  map[string]bool
+	room    sync.Cond // something has been written, or never will be
+}
+
+// item is a frame that waits to be written: either there already, or the place
+// kept for the answers of a batch.
+type item struct {
+	frame []byte
+	batch *batchReply
+	last  bool // the close frame
+}
+
+func newConn(h *Handler, socket *websocket.Conn) *conn {
+	c := &conn{handler: h, socket: socket, id: uuid.NewString(), topics: map[string]bool{}}
+	c.room.L = &c.mu
+	now := time.Now()
+	c.heard.Store(now.UnixNano())
+	c.nextPing = now.Add(spread(h.bounds.Heartbeat))
+	return c
+}
+
+// Offer implements [task.Outbox].
+func (c *conn) Offer(f *task.Frame) bool {
+	switch f.Kind {
+	case task.Happened, task.Ended, task.Gap, task.Reset:
+		frame, _ := f.Encoded(encodeFrame).([]byte)
+		return c.offer(frame, f)
+	case task.Subscribed, task.Refused:
+		c.answerSubscribe(f)
+	case task.Goodbye:
+		c.notify("goodbye", map[string]string{"delay": f.Delay.String()})
+		time.AfterFunc(f.Delay, func() { c.close(closeGoingAway, "going away") })
+	}
+	return true
+}
+
+// offer queues an event unless the outbox is full.
+func (c *conn) offer(frame []byte, f *task.Frame) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b := c.handler.bounds
+	if c.closing {
+		return true // nobody will read it
+	}
+	if len(c.queue) >= b.OutboxFrames || c.bytes >= b.OutboxBytes {
+		if !c.full {
+			c.handler.metrics.slow.Inc()
+		}
+		c.full = true
+		return false
+	}
+	if f.Kind == task.Ended {
+		delete(c.topics, f.Topic)
+	}
+	c.push(item{frame: frame})
+	return true
+}
+
+// put queues an answer or a notice, which is never refused: the reader, which
+// causes them, waits where too many do not get through.
+func (c *conn) put(i item) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closing {
+		c.push(i)
+	}
+}
+
+// push queues a frame and sees to it that somebody writes. mu is held.
+func (c *conn) push(i item) {
+	c.queue = append(c.queue, i)
+	c.bytes += len(i.frame)
+	c.wake()
+}
+
+func (c *conn) wake() {
+	if !c.writing {
+		c.writing = true
+		go c.write()
+	}
+}
+
+// take removes what can be written now: all up to a batch whose answers are not
+// complete.
+func (c *conn) take() (frames net.Buffers, last bool) {
+	n := 0
+	for n < len(c.queue) {
+		i := c.queue[n]
+		if i.batch != nil {
+			if i.batch.missing > 0 {
+				break
+			}
+			i.frame = i.batch.frame()
+			c.bytes += len(i.frame)
+		}
+		frames = append(frames, i.frame)
+		c.bytes -= len(i.frame)
+		last = i.last
+		n++
+	}
+	c.room.Broadcast()
+	if n == len(c.queue) {
+		c.queue = nil
+	} else {
+		c.queue = append([]item(nil), c.queue[n:]...)
+	}
+	return frames, last
+}
+
+// write writes what is queued until nothing is left to write.
+func (c *conn) write() {
+	for {
+		c.mu.Lock()
+		frames, last := c.take()
+		if len(frames) == 0 {
+			c.writing = false
+			drained := c.full && len(c.queue) == 0
+			if drained {
+				c.full = false
+			}
+			c.mu.Unlock()
+			if drained {
+				c.session.Drained()
+			}
+			return
+		}
+		c.mu.Unlock()
+		n := len(frames)
+		if err := c.socket.NetConn().SetWriteDeadline(time.Now().Add(c.handler.bounds.Write)); err == nil {
+			var sent int64
+			sent, err = frames.WriteTo(c.socket.NetConn())
+			c.handler.metrics.frames.Add(float64(n))
+			c.handler.metrics.bytes.Add(float64(sent))
+			if err != nil {
+				c.abandon()
+				return
+			}
+		}
+		if last {
+			// The peer may answer the close; the reader ends either way.
+			_ = c.socket.SetReadDeadline(time.Now().Add(time.Second))
+		}
+	}
+}
+
+// abandon gives up a connection that does not take anything.
+func (c *conn) abandon() {
+	c.mu.Lock()
+	c.closing, c.queue, c.bytes = true, nil, 0
+	c.room.Broadcast()
+	c.mu.Unlock()
+	_ = c.socket.Close()
+}
+
+// close says why, behind all that is queued, and ends the connection.
+func (c *conn) close(code int, reason string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing {
+		return
+	}
+	c.handler.metrics.closed(code)
+	c.push(item{frame: rawFrame(websocket.CloseMessage, websocket.FormatCloseMessage(code, reason)), last: true})
+	c.closing = true
+}
+
+// beat is called a few times in every heartbeat.
+func (c *conn) beat(now time.Time) {
+	b := c.handler.bounds
+	heard := time.Unix(0, c.heard.Load())
+	switch {
+	case !c.pinged.IsZero() && heard.Before(c.pinged):
+		if now.Sub(c.pinged) > b.Pong {
+			c.close(closeHeartbeat, "no pong")
+			// It does not answer, so it may not read either.
+			_ = c.socket.SetReadDeadline(now.Add(time.Second))
+		}
+	case now.After(c.nextPing):
+		c.pinged, c.nextPing = now, now.Add(spread(b.Heartbeat))
+		c.controls.Store(0)
+		c.put(item{frame: rawFrame(websocket.PingMessage, nil)})
+	}
+}
