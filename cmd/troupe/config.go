@@ -1,0 +1,359 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/knadh/koanf/parsers/yaml"
+	"github.com/knadh/koanf/providers/confmap"
+	"github.com/knadh/koanf/providers/file"
+	"github.com/knadh/koanf/v2"
+	"github.com/spf13/pflag"
+
+	"github.com/troupe-run/troupe/runtime/task"
+)
+
+// setting is one thing a node can be told, by a flag, by TROUPE_ and its name in
+// capitals, or by its name in the file; in that order of precedence.
+type setting struct {
+	name, value, help string
+	secret            bool
+}
+
+// settings is all of them, with their defaults. docs/configuration.md says more.
+var settings = []setting{
+	{name: "listen", value: "127.0.0.1:8080", help: "address to listen on; loopback only until there are credentials"},
+	{name: "data", value: "troupe-data", help: "directory of the embedded store"},
+	{name: "store", value: "", help: "store, as URL; the embedded one in the data directory unless named", secret: true},
+	{name: "redis", value: "", help: "Redis beside PostgreSQL, as URL; not built in yet", secret: true},
+	{name: "lease", value: "10s", help: "how long a node may be silent before its tasks go elsewhere; the embedded store needs none"},
+	{name: "name", value: "", help: "name of the node; its host's unless named"},
+	{name: "allow-exec", value: "auto", help: "serve the kind exec, which runs commands: true, false, or auto: where a person starts the server in a terminal"},
+	{name: "allow-private-http", value: "false", help: "let tasks of the kind http reach private addresses"},
+	{name: "no-demo", value: "false", help: "do not serve the demo kinds"},
+	{name: "resource", value: "", help: "capacity as name=quantity, comma-separated or repeated: slots=100,openai=20"},
+	{name: "keep", value: "7d", help: "how long ended tasks are kept: 7d, or by state: succeeded=1d,failed=30d"},
+	{name: "keep-events", value: "", help: "how long the logs of ended tasks are kept; as long as the tasks unless said"},
+	{name: "drain-timeout", value: "30s", help: "how long running attempts may finish when the node stops"},
+	{name: "no-migrate", value: "false", help: "refuse a store whose schema is old instead of migrating it"},
+	{name: "log-level", value: "info", help: "debug, info, warn or error"},
+	{name: "log-format", value: "text", help: "text or json"},
+}
+
+// config is what a node is told, checked.
+type config struct {
+	listen, data, store, name string
+	allowExec, allowPrivate   bool
+	demo, migrate             bool
+	resources                 task.Resources
+	retention                 task.Retention
+	drain                     time.Duration
+	logLevel, logFormat       string
+
+	texts, sources map[string]string // for --print-config
+	autoExec       bool
+}
+
+// addSettings defines the flags. Their defaults stand in the help alone; what
+// was not given must not hide the environment or the file.
+func addSettings(flags *pflag.FlagSet) {
+	for _, s := range settings {
+		switch s.value {
+		case "false":
+			flags.Bool(s.name, false, s.help)
+		default:
+			flags.String(s.name, s.value, s.help)
+			if s.name == "allow-exec" {
+				flags.Lookup(s.name).NoOptDefVal = "true"
+			}
+		}
+	}
+	flags.String("config", "", "YAML file with settings")
+	// Capacities may be repeated; each adds to the list.
+	var resources listFlag
+	flags.Lookup("resource").Value = &resources
+}
+
+// listFlag joins repeated values by commas.
+type listFlag string
+
+func (l *listFlag) String() string { return string(*l) }
+func (l *listFlag) Type() string   { return "string" }
+func (l *listFlag) Set(v string) error {
+	if *l != "" {
+		v = string(*l) + "," + v
+	}
+	*l = listFlag(v)
+	return nil
+}
+
+// readConfig gathers the settings and checks them. person says that somebody
+// sits at a terminal.
+func readConfig(flags *pflag.FlagSet, env func(string) string, person bool) (*config, error) {
+	k := koanf.New("\x00") // no nesting: every setting is one word
+	sources := map[string]string{}
+	load := func(values map[string]any, source string) error {
+		for name := range values {
+			sources[name] = source
+		}
+		return k.Load(confmap.Provider(values, ""), nil)
+	}
+	defaults := map[string]any{}
+	for _, s := range settings {
+		defaults[s.name] = s.value
+	}
+	if err := load(defaults, "default"); err != nil {
+		return nil, err
+	}
+	path, _ := flags.GetString("config")
+	if path = cmp.Or(path, env("TROUPE_CONFIG")); path != "" {
+		values, err := readFile(path)
+		if err != nil {
+			return nil, err
+		}
+		if err := load(values, path); err != nil {
+			return nil, err
+		}
+	}
+	fromEnv := map[string]any{}
+	for _, s := range settings {
+		name := "TROUPE_" + strings.ToUpper(strings.ReplaceAll(s.name, "-", "_"))
+		if v := env(name); v != "" {
+			fromEnv[s.name] = v
+			sources[s.name] = name
+		}
+	}
+	if err := k.Load(confmap.Provider(fromEnv, ""), nil); err != nil {
+		return nil, err
+	}
+	given := map[string]any{}
+	flags.Visit(func(f *pflag.Flag) {
+		if _, known := defaults[f.Name]; known {
+			given[f.Name] = f.Value.String()
+			sources[f.Name] = "--" + f.Name
+		}
+	})
+	if err := k.Load(confmap.Provider(given, ""), nil); err != nil {
+		return nil, err
+	}
+	texts := map[string]string{}
+	for _, s := range settings {
+		texts[s.name] = k.String(s.name)
+	}
+	return checkConfig(texts, sources, person)
+}
+
+// readFile reads a settings file; what it does not know is refused, since a
+// misspelt setting is a setting that has no effect.
+func readFile(path string) (map[string]any, error) {
+	k := koanf.New("\x00")
+	if err := k.Load(file.Provider(path), yaml.Parser()); err != nil {
+		return nil, usage("read %s: %v", path, err)
+	}
+	values := map[string]any{}
+	for name, v := range k.Raw() {
+		if !slices.ContainsFunc(settings, func(s setting) bool { return s.name == name }) {
+			return nil, usage("%s: there is no setting %q; see: troupe serve --help", path, name)
+		}
+		switch v := v.(type) {
+		case map[string]any, []any:
+			parts := []string{}
+			if list, ok := v.([]any); ok {
+				for _, item := range list {
+					parts = append(parts, fmt.Sprint(item))
+				}
+			} else {
+				m := v.(map[string]any) //nolint:forcetypeassert // the case says so
+				for _, key := range slices.Sorted(maps.Keys(m)) {
+					parts = append(parts, fmt.Sprintf("%s=%v", key, m[key]))
+				}
+			}
+			values[name] = strings.Join(parts, ",")
+		default:
+			values[name] = fmt.Sprint(v)
+		}
+	}
+	return values, nil
+}
+
+func checkConfig(texts, sources map[string]string, person bool) (*config, error) {
+	c := &config{
+		listen: texts["listen"], data: texts["data"], store: texts["store"], name: texts["name"],
+		logLevel: texts["log-level"], logFormat: texts["log-format"], texts: texts, sources: sources,
+	}
+	var bad []error
+	refuse := func(name, format string, args ...any) {
+		bad = append(bad, fmt.Errorf("%s (from %s): %s", name, sources[name], fmt.Sprintf(format, args...)))
+	}
+	flag := func(name string) bool {
+		v, err := strconv.ParseBool(texts[name])
+		if err != nil {
+			refuse(name, "must be true or false")
+		}
+		return v
+	}
+	duration := func(name string) time.Duration {
+		d, err := parseDuration(texts[name])
+		if err != nil || d < 0 {
+			refuse(name, `must be a duration such as "30s" or "7d"`)
+		}
+		return d
+	}
+	if err := loopback(c.listen); err != nil {
+		refuse("listen", "%s", err)
+	}
+	if texts["redis"] != "" {
+		refuse("redis", "Redis is not built in yet")
+	}
+	if lease := duration("lease"); lease < time.Second {
+		refuse("lease", "must be at least 1s")
+	}
+	c.demo, c.migrate, c.allowPrivate = !flag("no-demo"), !flag("no-migrate"), flag("allow-private-http")
+	if texts["allow-exec"] == "auto" {
+		c.allowExec, c.autoExec = person, person
+	} else {
+		c.allowExec = flag("allow-exec")
+	}
+	var err error
+	if c.resources, err = parseResources(texts["resource"]); err != nil {
+		refuse("resource", "%s", err)
+	}
+	if c.retention.Keep, err = parseKeep(texts["keep"]); err != nil {
+		refuse("keep", "%s", err)
+	}
+	if texts["keep-events"] != "" {
+		c.retention.KeepEvents = duration("keep-events")
+	}
+	c.drain = duration("drain-timeout")
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.logLevel) {
+		refuse("log-level", "must be debug, info, warn or error")
+	}
+	if c.logFormat != "text" && c.logFormat != "json" {
+		refuse("log-format", "must be text or json")
+	}
+	if c.data == "" {
+		refuse("data", "must name a directory")
+	}
+	if err := errors.Join(bad...); err != nil {
+		return nil, usage("%s", strings.ReplaceAll(err.Error(), "\n", "\ntroupe: "))
+	}
+	if c.store == "" {
+		c.store = c.data
+	}
+	return c, nil
+}
+
+// loopback refuses an address others could reach: there are no credentials yet.
+func loopback(address string) error {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("%q is no address such as 127.0.0.1:8080", address)
+	}
+	if ip := net.ParseIP(host); host == "localhost" || ip != nil && ip.IsLoopback() {
+		return nil
+	}
+	return fmt.Errorf("%q can be reached by others, and there are no credentials: listen on loopback, such as 127.0.0.1:8080, and let a proxy with a sign-in stand in front", address)
+}
+
+// parseDuration reads a Go duration, or whole days as "7d".
+func parseDuration(s string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
+			return time.Duration(n) * 24 * time.Hour, nil //nolint:gosec // at most 65,535 days
+		}
+	}
+	return time.ParseDuration(s)
+}
+
+func parseResources(s string) (task.Resources, error) {
+	r := task.Resources{}
+	for _, part := range strings.FieldsFunc(s, func(c rune) bool { return c == ',' }) {
+		name, amount, ok := strings.Cut(part, "=")
+		q, err := task.ParseQuantity(amount)
+		if !ok || err != nil || !task.ValidName(name) {
+			return nil, fmt.Errorf("%q: want name=quantity, such as openai=20 or memory=8Gi", part)
+		}
+		r[name] = q
+	}
+	return r, nil
+}
+
+// parseKeep reads "7d", or "succeeded=1d,failed=30d"; states that are not named
+// are kept for seven days.
+func parseKeep(s string) (map[task.State]time.Duration, error) {
+	keep := map[task.State]time.Duration{}
+	all := 7 * 24 * time.Hour
+	for _, part := range strings.Split(s, ",") {
+		name, text, byState := strings.Cut(part, "=")
+		if !byState {
+			text = name
+		}
+		d, err := parseDuration(text)
+		if err != nil || d < 0 {
+			return nil, fmt.Errorf("%q: want a duration such as 7d", text)
+		}
+		if !byState {
+			all = d
+			continue
+		}
+		state, err := task.ParseState(name)
+		if err != nil || !state.Terminal() {
+			return nil, fmt.Errorf("%q: want succeeded, failed or cancelled", name)
+		}
+		keep[state] = d
+	}
+	for _, state := range task.States() {
+		if _, named := keep[state]; !named && state.Terminal() {
+			keep[state] = all
+		}
+	}
+	return keep, nil
+}
+
+// print shows every setting with where it comes from.
+func (c *config) print(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, s := range settings {
+		v := c.texts[s.name]
+		if s.secret {
+			v = masked(v)
+		}
+		if s.name == "resource" && len(v) > 0 {
+			v = c.resources.String()
+		}
+		fmt.Fprintf(t, "%s:\t%s\t# %s\n", s.name, strconv.Quote(v), c.sources[s.name])
+	}
+	return t.Flush()
+}
+
+// masked hides a URL's password.
+func masked(s string) string {
+	u, err := url.Parse(s)
+	if err != nil {
+		return "***"
+	}
+	if _, has := u.User.Password(); has {
+		u.User = url.UserPassword(u.User.Username(), "xxxxx")
+	}
+	for key := range u.Query() {
+		if strings.Contains(key, "password") {
+			return "***"
+		}
+	}
+	return u.String()
+}
+
+// dataDirectory is where a node for one task keeps its data.
+func dataDirectory(env func(string) string) string {
+	return cmp.Or(env("TROUPE_DATA"), "troupe-data")
+}

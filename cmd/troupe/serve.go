@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/troupe-run/troupe/persistence"
+	"github.com/troupe-run/troupe/persistence/sqlite"
+	"github.com/troupe-run/troupe/runtime"
+	"github.com/troupe-run/troupe/runtime/kinds/demo"
+	"github.com/troupe-run/troupe/runtime/kinds/exec"
+	"github.com/troupe-run/troupe/runtime/kinds/httpcall"
+	"github.com/troupe-run/troupe/runtime/task"
+	"github.com/troupe-run/troupe/transport/api"
+	"github.com/troupe-run/troupe/transport/dashboard"
+	"github.com/troupe-run/troupe/transport/ws"
+)
+
+func serveCommand(t terminal) *cobra.Command {
+	var printConfig bool
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run a node",
+		Long: `Run a node. Without any flag it keeps its tasks in ./troupe-data, listens on
+127.0.0.1:8080 and serves the demo kinds. SIGTERM or Ctrl-C drains it; a second
+one ends it at once. Every flag can also stand in the environment (TROUPE_LISTEN)
+or in a file (--config).`,
+		Args: exactly(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := readConfig(cmd.Flags(), t.env, t.inTTY && t.errTTY)
+			if err != nil {
+				return err
+			}
+			if printConfig {
+				return cfg.print(t.out)
+			}
+			return serve(cmd.Context(), cfg, t)
+		},
+	}
+	addSettings(cmd.Flags())
+	cmd.Flags().BoolVar(&printConfig, "print-config", false, "print the settings in force, and where each comes from")
+	return cmd
+}
+
+// serve runs a node until it is told to stop.
+func serve(ctx context.Context, cfg *config, t terminal) error {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	log := newLogger(cfg, t.err)
+	n, err := startNode(ctx, cfg, log, cfg.listen, exec.Config{Allow: cfg.allowExec})
+	if err != nil {
+		return err
+	}
+	greet(t, cfg, n)
+	<-ctx.Done()
+	stop() // from now on a second signal has its usual effect
+	log.Info("draining", "timeout", cfg.drain)
+	return n.stop()
+}
+
+// greet tells whoever started the server where it is and what to type.
+func greet(t terminal, cfg *config, n *node) {
+	server := ""
+	if n.url != defaultServer {
+		server = "--server " + n.url + " "
+	}
+	fmt.Fprintf(t.err, "\n  Troupe %s serves %s  (data in %s)\n", versionText(), n.url, cfg.data)
+	fmt.Fprintf(t.err, "\n  dashboard  %s/\n  try it     troupe %ssubmit demo.sleep '{\"duration\":\"5s\",\"steps\":50}' --follow\n", n.url, server)
+	if cfg.autoExec {
+		fmt.Fprintf(t.err, "\n  You started it in a terminal, so tasks of the kind exec may run commands as you (--allow-exec=false turns that off).\n")
+	}
+	fmt.Fprintln(t.err, "  There are no credentials: whoever is on this machine may use it.")
+	fmt.Fprintln(t.err)
+}
+
+func newLogger(cfg *config, w io.Writer) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(cfg.logLevel)) // checked with the settings
+	options := &slog.HandlerOptions{Level: level}
+	if cfg.logFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// node is a running server with all that is in it.
+type node struct {
+	url     string
+	runtime *runtime.Runtime
+	store   task.Store
+	end     context.CancelFunc
+	group   *errgroup.Group
+}
+
+// startNode wires a node, leaves to roots, and starts it on an address.
+func startNode(ctx context.Context, cfg *config, log *slog.Logger, address string, commands exec.Config) (*node, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", address, err)
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})) //nolint:forbidigo // our own registry
+	store, err := persistence.Open(ctx, cfg.store, persistence.Options{Log: log, NoMigrate: !cfg.migrate})
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	rt, err := runtime.Open(ctx, runtime.WithStore(store), runtime.WithLogger(log), runtime.WithMetrics(registry),
+		runtime.WithName(cfg.name), runtime.WithAddress(l.Addr().String()), runtime.WithCapacity(cfg.resources),
+		runtime.WithDrainTimeout(cfg.drain), runtime.WithRetention(cfg.retention))
+	if err != nil {
+		return nil, errors.Join(err, store.Close(), l.Close())
+	}
+	if cfg.demo {
+		demo.Register(rt)
+	}
+	exec.Register(rt, commands)
+	httpcall.Register(rt, httpcall.Config{AllowPrivate: cfg.allowPrivate})
+
+	sockets := ws.New(rt, ws.Config{Log: log, Registerer: registry, Server: "troupe/" + versionText()})
+	front := api.New(rt, api.Config{
+		Log: log, Metrics: registry, Registerer: registry, Version: versionText(),
+		WS: sockets, Dashboard: dashboard.Handler(),
+	})
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	group, groupCtx := errgroup.WithContext(life)
+	group.Go(func() error { return front.Run(groupCtx, l) })
+	group.Go(func() error { sockets.Run(groupCtx); return nil })
+	return &node{url: "http://" + l.Addr().String(), runtime: rt, store: store, end: end, group: group}, nil
+}
+
+// lastWords is how long watchers may take to hear that the node goes.
+const lastWords = 200 * time.Millisecond
+
+// stop ends a node, roots to leaves: it drains while watchers still watch, says
+// goodbye to them, closes the front door, then the store.
+func (n *node) stop() error {
+	ctx := context.Background() // whoever asked has been waited for; this must end well all the same
+	n.runtime.Drain(ctx)
+	wait, cancel := context.WithTimeout(ctx, lastWords)
+	<-wait.Done()
+	cancel()
+	n.end()
+	err := n.group.Wait()
+	if errors.Is(err, http.ErrServerClosed) {
+		err = nil
+	}
+	return errors.Join(err, n.runtime.Close(ctx), n.store.Close())
+}
+
+// describe says an error the way a person at a terminal can use it.
+func describe(err error) string {
+	if errors.Is(err, sqlite.ErrLocked) {
+		return err.Error()
+	}
+	return explainError(err)
+}
+
+func migrateCommand(t terminal) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "migrate",
+		Short: "Create or upgrade the schema of the store",
+		Long:  "Create or upgrade the schema of the store. serve does so itself unless told not to.",
+		Args:  exactly(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := readConfig(cmd.Flags(), t.env, false)
+			if err != nil {
+				return err
+			}
+			if err := persistence.Migrate(cmd.Context(), cfg.store, persistence.Options{Log: newLogger(cfg, t.err)}); err != nil {
+				return err
+			}
+			fmt.Fprintln(t.out, "the schema is up to date")
+			return nil
+		},
+	}
+	addSettings(cmd.Flags())
+	return cmd
+}

@@ -1,0 +1,270 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/troupe-run/troupe/transport"
+)
+
+// ErrUnreachable says that no server answered.
+var ErrUnreachable = errors.New("no server answers")
+
+// Options changes how a [Client] talks.
+type Options struct {
+	Key  string       // API key; empty: none is sent
+	HTTP *http.Client // nil: one of its own, without a timeout, since waits are long
+}
+
+// Client talks to one server. It may be used from many goroutines.
+type Client struct {
+	base string
+	key  string
+	http *http.Client
+}
+
+// New makes a client of the server at an address such as http://127.0.0.1:8080.
+func New(server string, o Options) (*Client, error) {
+	u, err := url.Parse(server)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.User != nil {
+		return nil, fmt.Errorf("%q is no address of a server, such as http://127.0.0.1:8080", server)
+	}
+	c := &Client{base: strings.TrimSuffix(u.String(), "/"), key: o.Key, http: o.HTTP}
+	if c.http == nil {
+		c.http = &http.Client{}
+	}
+	return c, nil
+}
+
+// Server is the address the client talks to.
+func (c *Client) Server() string { return c.base }
+
+// request makes a request with what every request carries.
+func (c *Client) request(ctx context.Context, method, path string, body io.Reader) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	if c.key != "" {
+		req.Header.Set("Authorization", "Bearer "+c.key)
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	return req, nil
+}
+
+// send sends a request and turns a refusal into its problem.
+func (c *Client) send(req *http.Request) (*http.Response, error) {
+	resp, err := c.http.Do(req)
+	if err != nil {
+		if ctxErr := req.Context().Err(); ctxErr != nil {
+			return nil, fmt.Errorf("%s %s: %w", req.Method, req.URL.Path, ctxErr)
+		}
+		return nil, fmt.Errorf("%w at %s: %w", ErrUnreachable, c.base, err)
+	}
+	if resp.StatusCode < 400 {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	return nil, problemOf(resp)
+}
+
+// problemOf reads why a server refused; what is no problem document becomes one.
+func problemOf(resp *http.Response) error {
+	raw, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	p := new(transport.Problem)
+	if json.Unmarshal(raw, p) != nil || p.Code == "" {
+		p = transport.NewProblem(resp.StatusCode, "http_error", fmt.Sprintf("The server answered %s.", resp.Status))
+	}
+	return p
+}
+
+// do makes one call: in is sent as JSON unless nil, the answer read into out
+// unless nil.
+func (c *Client) do(ctx context.Context, method, path string, in, out any) (status int, err error) {
+	var body io.Reader
+	if in != nil {
+		raw, err := json.Marshal(in)
+		if err != nil {
+			return 0, fmt.Errorf("encode the request: %w", err)
+		}
+		body = bytes.NewReader(raw)
+	}
+	req, err := c.request(ctx, method, path, body)
+	if err != nil {
+		return 0, err
+	}
+	resp, err := c.send(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	if out == nil || resp.StatusCode == http.StatusNoContent {
+		_, err = io.Copy(io.Discard, resp.Body)
+	} else {
+		err = json.NewDecoder(resp.Body).Decode(out)
+	}
+	if err != nil {
+		return resp.StatusCode, fmt.Errorf("read the answer to %s %s: %w", method, path, err)
+	}
+	return resp.StatusCode, nil
+}
+
+func taskPath(id string, rest ...string) string {
+	return "/v1/tasks/" + url.PathEscape(id) + strings.Join(rest, "")
+}
+
+// submitFor is how long a submit is tried again whose answer was lost.
+const submitFor = 10 * time.Second
+
+// Submit stores a task. created is false where there was one already under its
+// unique key or id. The task gets its id here, so that trying again after a lost
+// answer never makes a second one; a server that was never reached is told at
+// once.
+func (c *Client) Submit(ctx context.Context, s transport.Submission) (t transport.Task, created bool, err error) {
+	if s.ID == "" {
+		s.ID = uuid.Must(uuid.NewV7()).String()
+	}
+	began := time.Now()
+	for wait := 20 * time.Millisecond; ; wait *= 2 {
+		status, err := c.do(ctx, http.MethodPost, "/v1/tasks", s, &t)
+		if err == nil {
+			return t, status == http.StatusCreated, nil
+		}
+		if refusedDial(err) && wait == 20*time.Millisecond || !errors.Is(err, ErrUnreachable) || time.Since(began) > submitFor {
+			return t, false, err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return t, false, err
+		}
+	}
+}
+
+// Get reads one task.
+func (c *Client) Get(ctx context.Context, id string) (t transport.Task, err error) {
+	_, err = c.do(ctx, http.MethodGet, taskPath(id), nil, &t)
+	return t, err
+}
+
+// List yields tasks, newest first, page by page. q holds the filters of GET
+// /v1/tasks; its limit is the size of a page.
+func (c *Client) List(ctx context.Context, q url.Values) iter.Seq2[transport.Task, error] {
+	return func(yield func(transport.Task, error) bool) {
+		page := url.Values{}
+		for k, v := range q {
+			page[k] = v
+		}
+		for {
+			var list transport.TaskList
+			if _, err := c.do(ctx, http.MethodGet, "/v1/tasks?"+page.Encode(), nil, &list); err != nil {
+				yield(transport.Task{}, err)
+				return
+			}
+			for _, t := range list.Tasks {
+				if !yield(t, nil) {
+					return
+				}
+			}
+			if list.NextCursor == "" {
+				return
+			}
+			page.Set("cursor", list.NextCursor)
+		}
+	}
+}
+
+// Result waits for a task's result. The error is the task's, as a problem, if it
+// failed; result is nil where it has not ended within the wait.
+func (c *Client) Result(ctx context.Context, id string, wait time.Duration) (result json.RawMessage, err error) {
+	status, err := c.do(ctx, http.MethodGet, taskPath(id, "/result?wait=", wait.String()), nil, &result)
+	if status == http.StatusAccepted {
+		return nil, err
+	}
+	return result, err
+}
+
+// Cancel ends a task.
+func (c *Client) Cancel(ctx context.Context, id, reason string) (t transport.Task, err error) {
+	_, err = c.do(ctx, http.MethodPost, taskPath(id, "/cancel"), transport.Cancel{Reason: reason}, &t)
+	return t, err
+}
+
+// Rerun starts a failed or cancelled task anew.
+func (c *Client) Rerun(ctx context.Context, id string) (t transport.Task, err error) {
+	_, err = c.do(ctx, http.MethodPost, taskPath(id, "/retry"), nil, &t)
+	return t, err
+}
+
+// Delete forgets a task that has ended.
+func (c *Client) Delete(ctx context.Context, id string) error {
+	_, err := c.do(ctx, http.MethodDelete, taskPath(id), nil, nil)
+	return err
+}
+
+// Explain says why a task is not running.
+func (c *Client) Explain(ctx context.Context, id string) (e transport.Explanation, err error) {
+	_, err = c.do(ctx, http.MethodGet, taskPath(id, "/explain"), nil, &e)
+	return e, err
+}
+
+// Queues lists the queues.
+func (c *Client) Queues(ctx context.Context) (l transport.QueueList, err error) {
+	_, err = c.do(ctx, http.MethodGet, "/v1/queues", nil, &l)
+	return l, err
+}
+
+// Pause stops a queue from starting tasks, or lets it.
+func (c *Client) Pause(ctx context.Context, queue string, paused bool) (q transport.Queue, err error) {
+	_, err = c.do(ctx, http.MethodPatch, "/v1/queues/"+url.PathEscape(queue), transport.QueueChange{Paused: &paused}, &q)
+	return q, err
+}
+
+// Workers lists what runs tasks.
+func (c *Client) Workers(ctx context.Context) (l transport.WorkerList, err error) {
+	_, err = c.do(ctx, http.MethodGet, "/v1/workers", nil, &l)
+	return l, err
+}
+
+// Nodes lists the nodes.
+func (c *Client) Nodes(ctx context.Context) (l transport.NodeList, err error) {
+	_, err = c.do(ctx, http.MethodGet, "/v1/nodes", nil, &l)
+	return l, err
+}
+
+// Resources gauges the resources.
+func (c *Client) Resources(ctx context.Context) (l transport.ResourceList, err error) {
+	_, err = c.do(ctx, http.MethodGet, "/v1/resources", nil, &l)
+	return l, err
+}
+
+// Stats counts what there is and what the node has done.
+func (c *Client) Stats(ctx context.Context) (s transport.Stats, err error) {
+	_, err = c.do(ctx, http.MethodGet, "/v1/stats", nil, &s)
+	return s, err
+}
+
+// BatchStatus is how far a batch has come.
+func (c *Client) BatchStatus(ctx context.Context, id string) (s transport.BatchStatus, err error) {
+	_, err = c.do(ctx, http.MethodGet, "/v1/batches/"+url.PathEscape(id), nil, &s)
+	return s, err
+}
+
+// Ready says whether the server takes work: nil, a problem, or [ErrUnreachable].
+func (c *Client) Ready(ctx context.Context) error {
+	_, err := c.do(ctx, http.MethodGet, "/readyz", nil, nil)
+	return err
+}
