@@ -69,7 +69,8 @@ bench: ## the figures of the README, measured here
 vuln: $(GOVULNCHECK) ## known vulnerabilities of what we build with
 	.ci/vuln $(GOVULNCHECK)
 
-tools: $(GOLANGCI) $(GOVULNCHECK) ## the linter and the scanner, at their pinned versions
+tools: $(GOLANGCI) $(GOVULNCHECK) ## the linter and the scanner at their pinned versions, and Chromium
+	@.ci/chromium
 
 # $(1) package, $(2) version. go install names the file after the package; we add the version.
 define install

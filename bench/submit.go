@@ -59,12 +59,12 @@ func (s *server) ended(ctx context.Context) (int, error) {
 	}
 	defer resp.Body.Close()
 	var stats struct {
-		Tasks map[string]int `json:"tasks"`
+		Counts map[string]int `json:"counts"`
 	}
 	if err := json.NewDecoder(resp.Body).Decode(&stats); err != nil {
 		return 0, fmt.Errorf("read the stats: %w", err)
 	}
-	return stats.Tasks["succeeded"], nil
+	return stats.Counts["succeeded"], nil
 }
 
 // awaitEnded waits until n more tasks than before have ended.
