@@ -158,6 +158,7 @@ func virtual(t *testing.T, f func(t *testing.T, n *Node)) {
 
 func TestBackoffOfHoursIsKept(t *testing.T) {
 	virtual(t, func(t *testing.T, n *Node) {
+		t.Helper()
 		began := time.Now()
 		one := submitOne(t, n, "fail", `0`, func(s *task.Spec) {
 			s.MaxAttempts, s.Retry = 4, task.Retry{Initial: time.Hour, Factor: 2, Max: 10 * time.Hour}
@@ -195,6 +196,7 @@ func followTaskFor(t *testing.T, n *Node, id task.ID) []task.Event {
 
 func TestTimeoutCutsAnAttemptOff(t *testing.T) {
 	virtual(t, func(t *testing.T, n *Node) {
+		t.Helper()
 		began := time.Now()
 		one := submitOne(t, n, "hang", `0`, func(s *task.Spec) { s.Timeout, s.MaxAttempts = time.Minute, 1 })
 		followTaskFor(t, n, one.ID)
@@ -209,6 +211,7 @@ func TestTimeoutCutsAnAttemptOff(t *testing.T) {
 
 func TestHandlerThatIgnoresItsTimeoutKeepsItsSlotAndItsTask(t *testing.T) {
 	virtual(t, func(t *testing.T, n *Node) {
+		t.Helper()
 		stubborn := make(chan struct{})
 		runs := 0
 		n.Handle("stubborn", func(context.Context, *Job) (json.RawMessage, error) {
@@ -242,6 +245,7 @@ func TestHandlerThatIgnoresItsTimeoutKeepsItsSlotAndItsTask(t *testing.T) {
 
 func TestDeadlineEndsATaskWhateverItDoes(t *testing.T) {
 	virtual(t, func(t *testing.T, n *Node) {
+		t.Helper()
 		soon := func(s *task.Spec) { s.Deadline = time.Now().Add(time.Minute) }
 		running := submitOne(t, n, "hang", `0`, soon)
 		unserved := submitOne(t, n, "nobody", `0`, soon)
@@ -261,6 +265,7 @@ func TestDeadlineEndsATaskWhateverItDoes(t *testing.T) {
 
 func TestScheduledTasksStartWhenTheyAreDue(t *testing.T) {
 	virtual(t, func(t *testing.T, n *Node) {
+		t.Helper()
 		var ids []task.ID
 		for i := range 20 {
 			due := time.Now().Add(time.Duration(i) * 10 * time.Minute)

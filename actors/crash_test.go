@@ -114,10 +114,10 @@ func TestInterruptedAttemptIsCountedByTheNextLife(t *testing.T) {
 }
 
 // crash stops a node without a drain, and lets none of its last words through.
-func crash(t testing.TB, n *Node) {
-	t.Helper()
+func crash(tb testing.TB, n *Node) {
+	tb.Helper()
 	if err := n.Stop(context.Background()); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 

@@ -11,9 +11,9 @@ import (
 )
 
 type (
-	urgent struct{ from, n int }
+	urgent struct{ n int }
 	normal struct{ from, n int }
-	lazy   struct{ from, n int }
+	lazy   struct{ n int }
 )
 
 func (urgent) lane() lane { return control }

@@ -106,7 +106,6 @@ type (
 // To a task.
 type (
 	start  struct{}
-	stored struct{}
 	reread struct {
 		task task.Task
 		err  error
@@ -207,7 +206,6 @@ type (
 		job     *Job
 		handler Handler
 		task    *actor.PID
-		timeout time.Duration
 	}
 	abort struct {
 		id      task.ID

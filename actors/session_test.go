@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -25,7 +26,7 @@ func TestWatchersSeeEverythingOnceAndInOrder(t *testing.T) {
 	n := startNode(t, memory.New())
 	rapid.Check(t, func(rt *rapid.T) {
 		count := rapid.IntRange(0, 1500).Draw(rt, "outputs")
-		one := submitOne(t, n, "stream", fmt.Sprint(count))
+		one := submitOne(t, n, "stream", strconv.Itoa(count))
 		watchers := rapid.IntRange(1, 5).Draw(rt, "watchers")
 		for w := range watchers {
 			after := task.Cursor{Attempt: 1, Seq: rapid.IntRange(0, count).Draw(rt, fmt.Sprintf("after%d", w))}

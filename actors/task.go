@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -258,7 +259,7 @@ func (a *taskActor) flush(ctx actor.Context) {
 // not stored yet in front of its own.
 func (a *taskActor) step(ctx actor.Context, s task.Step) {
 	m := s.Mutation()
-	m.Events = append(a.unstored, s.Events...)
+	m.Events = slices.Concat(a.unstored, s.Events)
 	m.Checkpoint = m.Checkpoint || a.dirty
 	token := a.node.tokens.Add(1)
 	a.writes = append(a.writes, pending{token: token, row: s.Task, bytes: a.unsent})
@@ -512,7 +513,7 @@ func (a *taskActor) tick(ctx actor.Context, msg tick) {
 		if a.busy && a.row.State == task.Running && a.row.Attempt == a.attempt {
 			a.fail(ctx, *timeoutFailure(a.row.Timeout))
 		}
-	case tickDeadline:
+	default: // tickDeadline
 		if step, err := a.row.Expire(now); err == nil && !a.leaving {
 			a.end(ctx, step)
 			a.cut(ctx, ErrDeadline)

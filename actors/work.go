@@ -16,11 +16,9 @@ import (
 // work runs fn in a goroutine. Its context ends when the node is torn down,
 // which waits for fn.
 func (n *Node) work(fn func(context.Context)) {
-	n.running.Add(1)
-	go func() {
-		defer n.running.Done()
+	n.running.Go(func() {
 		fn(n.life)
-	}()
+	})
 }
 
 // attempt runs a handler in a goroutine. Nobody can make it return, so nobody

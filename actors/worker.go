@@ -153,8 +153,7 @@ func call(ctx context.Context, h Handler, job *Job) (result json.RawMessage, fai
 }
 
 func failureOf(err error) *task.Failure {
-	var f *task.Failure
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*task.Failure](err); ok {
 		return f
 	}
 	return &task.Failure{Code: task.CodeError, Message: err.Error(), Retryable: true}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -48,7 +49,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	if len(args) == 0 || args[0] != "ws" {
 		flags.Usage()
-		return fmt.Errorf("want the subcommand ws")
+		return errors.New("want the subcommand ws")
 	}
 	if err := flags.Parse(args[1:]); err != nil {
 		return err

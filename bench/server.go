@@ -46,7 +46,7 @@ func startServer(ctx context.Context, o options, stderr io.Writer) (*server, err
 	if binary == "" {
 		binary = filepath.Join(dir, "troupe")
 		fmt.Fprintln(stderr, "bench: building the server")
-		build := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/troupe")
+		build := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/troupe") //nolint:gosec // into our own directory
 		build.Stderr = stderr
 		if err := build.Run(); err != nil {
 			return nil, fmt.Errorf("build the server: %w", err)
@@ -121,7 +121,7 @@ func (s *server) usage() usage {
 	}
 	var u usage
 	proc := "/proc/" + strconv.Itoa(s.pid)
-	if stat, err := os.ReadFile(proc + "/stat"); err == nil {
+	if stat, err := os.ReadFile(proc + "/stat"); err == nil { //nolint:gosec // of our own child
 		// Behind the name in brackets: field 12 and 13 are user and system ticks
 		// of a hundredth of a second.
 		if i := bytes.LastIndexByte(stat, ')'); i > 0 {
@@ -133,7 +133,7 @@ func (s *server) usage() usage {
 			}
 		}
 	}
-	if status, err := os.ReadFile(proc + "/status"); err == nil {
+	if status, err := os.ReadFile(proc + "/status"); err == nil { //nolint:gosec // of our own child
 		for line := range strings.Lines(string(status)) {
 			if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
 				kib, _ := strconv.ParseFloat(strings.Fields(rest)[0], 64)

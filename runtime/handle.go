@@ -59,8 +59,7 @@ func Handle[In, Out any](r *Runtime, kind string, fn func(context.Context, *Task
 
 // Permanent marks an error as one that no retry will mend.
 func Permanent(err error) error {
-	var f *task.Failure
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*task.Failure](err); ok {
 		final := *f
 		final.Retryable = false
 		return &final

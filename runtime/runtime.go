@@ -26,12 +26,11 @@ import (
 
 // Runtime is a running node. Its methods may be called from any goroutine.
 type Runtime struct {
-	node      *actors.Node
-	store     task.Store
-	ownStore  bool
-	limits    task.Limits
-	drain     time.Duration
-	queueFull int64
+	node     *actors.Node
+	store    task.Store
+	ownStore bool
+	limits   task.Limits
+	drain    time.Duration
 }
 
 type options struct {

@@ -269,7 +269,7 @@ func loopback(address string) error {
 func parseDuration(s string) (time.Duration, error) {
 	if days, ok := strings.CutSuffix(s, "d"); ok {
 		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
-			return time.Duration(n) * 24 * time.Hour, nil //nolint:gosec // at most 65,535 days
+			return time.Duration(n) * 24 * time.Hour, nil
 		}
 	}
 	return time.ParseDuration(s)
@@ -293,7 +293,7 @@ func parseResources(s string) (task.Resources, error) {
 func parseKeep(s string) (map[task.State]time.Duration, error) {
 	keep := map[task.State]time.Duration{}
 	all := 7 * 24 * time.Hour
-	for _, part := range strings.Split(s, ",") {
+	for part := range strings.SplitSeq(s, ",") {
 		name, text, byState := strings.Cut(part, "=")
 		if !byState {
 			text = name

@@ -75,9 +75,9 @@ func (r *remote) orEmbedded(ctx context.Context) (c *client.Client, stop func() 
 	}
 	c, err = client.New(n.url, client.Options{})
 	if err != nil {
-		return nil, nil, errors.Join(err, n.stop())
+		return nil, nil, errors.Join(err, n.stop(ctx))
 	}
-	return c, n.stop, nil
+	return c, func() error { return n.stop(ctx) }, nil
 }
 
 // explainError says an error with the next thing to type, where there is one.

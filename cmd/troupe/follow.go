@@ -35,6 +35,7 @@ func (r *remote) follow(ctx context.Context, c *client.Client, id string) (trans
 			fmt.Fprintf(r.err, "troupe: older events are gone; going on at %s\n", item.First)
 		case client.Reconnecting:
 			fmt.Fprintln(r.err, "troupe: lost the server; reconnecting")
+		default: // what the events say too
 		}
 	}
 	show.flush()

@@ -35,17 +35,17 @@ type terminal struct {
 }
 
 func stdio() terminal {
-	is := func(f *os.File) bool { return term.IsTerminal(int(f.Fd())) } //nolint:gosec // a descriptor is small
+	is := func(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 	return terminal{
 		in: os.Stdin, out: os.Stdout, err: os.Stderr,
 		inTTY: is(os.Stdin), outTTY: is(os.Stdout), errTTY: is(os.Stderr),
 		width: func() int {
-			if w, _, err := term.GetSize(int(os.Stdout.Fd())); err == nil && w > 20 { //nolint:gosec // a descriptor is small
+			if w, _, err := term.GetSize(int(os.Stdout.Fd())); err == nil && w > 20 {
 				return w
 			}
 			return 80
 		},
-		env: os.Getenv, environ: os.Environ(), //nolint:forbidigo // cmd is where it is read
+		env: os.Getenv, environ: os.Environ(),
 	}
 }
 
@@ -67,14 +67,13 @@ func (e *exitError) Error() string { return e.message }
 
 // run is the whole program: what main does, for tests too.
 func run(ctx context.Context, args []string, t terminal) int {
-	root := newRoot(t)
+	root := newRoot(t) //nolint:contextcheck // cobra hands each command its context
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
 	}
-	var exit *exitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exitError](err); ok {
 		if exit.message != "" {
 			fmt.Fprintln(t.err, "troupe: "+exit.message)
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -114,10 +115,8 @@ func (r *remote) canExec(ctx context.Context, c *client.Client) error {
 		return err
 	}
 	for _, w := range workers.Workers {
-		for _, kind := range w.Kinds {
-			if kind == "exec" {
-				return nil
-			}
+		if slices.Contains(w.Kinds, "exec") {
+			return nil
 		}
 	}
 	return &exitError{status: exitFailed, message: "the server at " + c.Server() + " does not run commands\n  start it with: troupe serve --allow-exec"}

@@ -69,7 +69,7 @@ func serve(ctx context.Context, cfg *config, t terminal) error {
 	<-ctx.Done()
 	stop() // from now on a second signal has its usual effect
 	log.Info("draining", "timeout", cfg.drain)
-	return n.stop()
+	return n.stop(ctx)
 }
 
 // greet tells whoever started the server where it is and what to type.
@@ -113,7 +113,7 @@ func startNode(ctx context.Context, cfg *config, log *slog.Logger, address strin
 		return nil, fmt.Errorf("listen on %s: %w", address, err)
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})) //nolint:forbidigo // our own registry
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	store, err := persistence.Open(ctx, cfg.store, persistence.Options{Log: log, NoMigrate: !cfg.migrate})
 	if err != nil {
 		return nil, errors.Join(err, l.Close())
@@ -147,8 +147,8 @@ const lastWords = 200 * time.Millisecond
 
 // stop ends a node, roots to leaves: it drains while watchers still watch, says
 // goodbye to them, closes the front door, then the store.
-func (n *node) stop() error {
-	ctx := context.Background() // whoever asked has been waited for; this must end well all the same
+func (n *node) stop(ctx context.Context) error {
+	ctx = context.WithoutCancel(ctx) // this must end well however the command ended
 	n.runtime.Drain(ctx)
 	wait, cancel := context.WithTimeout(ctx, lastWords)
 	<-wait.Done()

@@ -202,6 +202,7 @@ func (b *board) event(e transport.Event) {
 				v.message = d.Error.Code + ": " + d.Error.Message
 			}
 		}
+	default: // a line has no room for output and logs
 	}
 }
 

@@ -2,6 +2,7 @@ package schedule
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -280,13 +281,13 @@ func TestDuplicateIsRefused(t *testing.T) {
 	if err := c.Add(e); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Add(e); err != ErrDuplicate {
+	if err := c.Add(e); !errors.Is(err, ErrDuplicate) {
 		t.Errorf("second add: %v", err)
 	}
 	if got, ok := c.Next(epoch); !ok || got.ID != e.ID {
 		t.Error("an empty demand does not start")
 	}
-	if err := c.Add(e); err != ErrDuplicate {
+	if err := c.Add(e); !errors.Is(err, ErrDuplicate) {
 		t.Errorf("add of a running one: %v", err)
 	}
 	if _, ok := c.Explain(e.ID, epoch); ok {

@@ -12,9 +12,9 @@ import (
 
 // rawFrame makes a whole frame of a server (RFC 6455, section 5.2): final, not
 // masked, not compressed.
-func rawFrame(opcode int, payload []byte) []byte {
+func rawFrame(opcode byte, payload []byte) []byte {
 	frame := make([]byte, 0, len(payload)+10)
-	frame = append(frame, 0x80|byte(opcode))
+	frame = append(frame, 0x80|opcode)
 	switch n := len(payload); {
 	case n < 126:
 		frame = append(frame, byte(n))

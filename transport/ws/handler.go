@@ -166,7 +166,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	} else {
 		c.close(closeTooMany, "too many connections")
 	}
-	go c.read()
+	go c.read() //nolint:contextcheck // a socket outlives the request that opened it
 }
 
 func (h *Handler) add(c *conn) bool {

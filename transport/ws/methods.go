@@ -27,7 +27,7 @@ func (c *conn) dispatch(ctx context.Context, r request, to *call) {
 		}
 	case "cancel":
 		result, err = c.cancel(ctx, r.Params)
-	case "get":
+	case "get": //nolint:usestdlibvars // the method of the protocol, not of HTTP
 		result, err = c.get(ctx, r.Params)
 	case "ping":
 		result = map[string]task.Time{"at": task.Time(time.Now())}

@@ -95,8 +95,7 @@ func (c *conn) answer(to *call, result any, err error) {
 }
 
 func (c *conn) errorOf(err error) *rpcError {
-	var e *rpcError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*rpcError](err); ok {
 		return e
 	}
 	p, internal := transport.ProblemOf(err)

@@ -28,11 +28,11 @@ type world struct {
 	http *httptest.Server
 }
 
-func newWorld(t testing.TB, bounds ws.Bounds) *world {
-	t.Helper()
-	rt, err := runtime.Open(t.Context(), runtime.WithStore(memory.New()), runtime.WithDrainTimeout(time.Second))
+func newWorld(tb testing.TB, bounds ws.Bounds) *world {
+	tb.Helper()
+	rt, err := runtime.Open(tb.Context(), runtime.WithStore(memory.New()), runtime.WithDrainTimeout(time.Second))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	runtime.Handle(rt, "echo", func(_ context.Context, t *runtime.Task[json.RawMessage]) (json.RawMessage, error) {
 		return t.Payload, nil
@@ -55,12 +55,12 @@ func newWorld(t testing.TB, bounds ws.Bounds) *world {
 	var running sync.WaitGroup
 	running.Go(func() { h.Run(ctx) })
 	srv := httptest.NewServer(h)
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		cancel()
 		running.Wait()
 		srv.Close()
 		if err := rt.Close(context.Background()); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return &world{rt: rt, http: srv}
@@ -72,18 +72,18 @@ type peer struct {
 	t testing.TB
 }
 
-func (w *world) dial(t testing.TB) *peer {
-	t.Helper()
+func (w *world) dial(tb testing.TB) *peer {
+	tb.Helper()
 	d := websocket.Dialer{Subprotocols: []string{ws.Subprotocol}}
 	c, resp, err := d.Dial("ws"+strings.TrimPrefix(w.http.URL, "http"), nil)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	_ = resp.Body.Close()
-	t.Cleanup(func() { _ = c.Close() })
-	p := &peer{Conn: c, t: t}
+	tb.Cleanup(func() { _ = c.Close() })
+	p := &peer{Conn: c, t: tb}
 	if m := p.next(); m.Method != "hello" {
-		t.Fatalf("first came %+v", m)
+		tb.Fatalf("first came %+v", m)
 	}
 	return p
 }
