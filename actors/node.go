@@ -47,6 +47,7 @@ type Node struct {
 	life    context.Context //nolint:containedctx // of the node's goroutines; ends when it is torn down
 	end     context.CancelFunc
 	running sync.WaitGroup // goroutines of work
+	crew    *crew
 
 	tokens       atomic.Uint64 // names writes to the journal
 	watched      atomic.Int64  // topics somebody follows: 0 spares the feeds
@@ -68,7 +69,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	n := &Node{
-		cfg: cfg, log: cfg.Log, metrics: m, since: time.Now(),
+		cfg: cfg, log: cfg.Log, metrics: m, since: time.Now(), crew: newCrew(),
 		handlers: map[string]Handler{}, paused: map[task.Queue]bool{},
 	}
 	joined, err := cfg.Store.Renew(ctx, task.Node{Name: cfg.Name, Address: cfg.Address, Started: n.since, Seen: n.since})
@@ -237,6 +238,7 @@ func (n *Node) Stop(ctx context.Context) error {
 	stopErr := n.root.StopFuture(n.top).Wait()
 	n.system.Shutdown()
 	n.running.Wait()
+	n.crew.stop()
 	left := n.row(time.Now())
 	left.Left = true
 	_, err := n.cfg.Store.Renew(ctx, left)

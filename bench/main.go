@@ -38,6 +38,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.IntVar(&o.sessions, "sessions", 500, "WebSocket sessions")
 	flags.IntVar(&o.chunks, "chunks", 100, "output events of each session's task")
 	flags.DurationVar(&o.interval, "interval", 100*time.Millisecond, "time between two of them")
+	flags.DurationVar(&o.spread, "spread", 2*time.Second, "over which the sessions begin")
 	flags.IntVar(&o.tasks, "tasks", 20000, "demo.echo tasks of each throughput measurement")
 	flags.IntVar(&o.callers, "callers", 64, "callers that submit one by one")
 	flags.IntVar(&o.inFlight, "in-flight", 1000, "requests in flight of the API measurement")
@@ -70,7 +71,7 @@ type options struct {
 	server, binary            string
 	sessions, chunks, tasks   int
 	callers, inFlight, probes int
-	interval                  time.Duration
+	interval, spread          time.Duration
 	json                      bool
 }
 

@@ -65,9 +65,9 @@ func watchers(ctx context.Context, s *server, o options, r *report) error {
 	defer stop()
 	for i, c := range conns {
 		group.Go(func() error {
-			// The sessions begin spread over one interval, as people do.
+			// The sessions begin one after the other, as people do.
 			select {
-			case <-time.After(o.interval * time.Duration(i) / time.Duration(len(conns))):
+			case <-time.After(o.spread * time.Duration(i) / time.Duration(len(conns))):
 			case <-groupCtx.Done():
 				return groupCtx.Err()
 			}
