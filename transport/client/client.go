@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/troupe-run/troupe/runtime/task"
 	"github.com/troupe-run/troupe/transport"
 )
 
@@ -117,7 +118,7 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) (stat
 		err = json.NewDecoder(resp.Body).Decode(out)
 	}
 	if err != nil {
-		return resp.StatusCode, fmt.Errorf("read the answer to %s %s: %w", method, path, err)
+		return resp.StatusCode, fmt.Errorf("read the answer to %s %s: %w: %w", method, path, ErrUnreachable, err)
 	}
 	return resp.StatusCode, nil
 }
@@ -137,13 +138,18 @@ func (c *Client) Submit(ctx context.Context, s transport.Submission) (t transpor
 	if s.ID == "" {
 		s.ID = uuid.Must(uuid.NewV7()).String()
 	}
+	if delay, err := time.ParseDuration(s.Delay); err == nil && s.RunAt == nil {
+		// Trying again must say the same, and a delay would count from then.
+		at := task.Time(time.Now().Add(delay))
+		s.RunAt, s.Delay = &at, ""
+	}
 	began := time.Now()
-	for wait := 20 * time.Millisecond; ; wait *= 2 {
+	for try, wait := 0, 20*time.Millisecond; ; try, wait = try+1, 2*wait {
 		status, err := c.do(ctx, http.MethodPost, "/v1/tasks", s, &t)
 		if err == nil {
-			return t, status == http.StatusCreated, nil
+			return t, status == http.StatusCreated || try > 0, nil
 		}
-		if refusedDial(err) && wait == 20*time.Millisecond || !errors.Is(err, ErrUnreachable) || time.Since(began) > submitFor {
+		if refusedDial(err) && try == 0 || !errors.Is(err, ErrUnreachable) || time.Since(began) > submitFor {
 			return t, false, err
 		}
 		select {

@@ -104,21 +104,19 @@ func (w *watch) run(ctx context.Context) {
 		case ctx.Err() != nil:
 			w.yield(Item{}, ctx.Err())
 			return
-		case first && !heard && errors.Is(err, ErrUnreachable), final(err):
+		case first && !heard, final(err):
 			w.yield(Item{}, err)
 			return
 		}
+		if w.joined {
+			failures, w.joined = 0, false
+		}
 		if heard {
-			failures = 0
 			if !w.yield(Item{Kind: Reconnecting, Err: err}, nil) {
 				return
 			}
 		}
-		wait := w.delay
-		if wait == 0 {
-			wait = time.Duration(rand.Int64N(int64(min(backoffN, backoff0<<min(failures, 10))))) //nolint:gosec // spread, not a secret
-		}
-		w.delay = 0
+		wait := time.Duration(rand.Int64N(int64(min(backoffN, backoff0<<min(failures, 10))))) //nolint:gosec // spread, not a secret
 		failures++
 		select {
 		case <-time.After(wait):
@@ -133,7 +131,7 @@ func (w *watch) run(ctx context.Context) {
 func final(err error) bool {
 	var p *transport.Problem
 	if errors.As(err, &p) {
-		return p.Status < 500 && p.Status != http.StatusTooManyRequests
+		return p.Status < 500
 	}
 	var closed *websocket.CloseError
 	return errors.As(err, &closed) && closed.Code >= 4400 && closed.Code < 4500
@@ -215,7 +213,6 @@ type message struct {
 		Subscription string           `json:"subscription"`
 		Event        transport.Event  `json:"event"`
 		First        string           `json:"first"`
-		Delay        string           `json:"delay"`
 		Tasks        []transport.Task `json:"tasks"`
 	} `json:"params"`
 	Result struct {
@@ -237,7 +234,8 @@ func (w *watch) take(m message) error {
 		return m.Error.Data
 	case m.Error != nil:
 		return transport.NewProblem(http.StatusBadRequest, "refused", m.Error.Message)
-	case m.ID != nil && *m.ID < len(w.topics):
+	case m.ID != nil && *m.ID >= 0 && *m.ID < len(w.topics):
+		w.joined = true
 		w.open[m.Result.Subscription] = *m.ID
 		w.give(Item{Kind: Snapshot, Topic: m.Result.Subscription, Task: m.Result.Task, Tasks: m.Result.Tasks})
 	case m.Method == "event":
@@ -251,11 +249,8 @@ func (w *watch) take(m message) error {
 	case m.Method == "end":
 		w.give(Item{Kind: Ended, Topic: p.Subscription})
 		return w.ended(p.Subscription)
-	case m.Method == "goodbye":
-		// The close follows; then is the time to come back.
-		w.delay, _ = time.ParseDuration(p.Delay)
 	}
-	return nil
+	return nil // goodbye, too: the close follows after its delay, and then is the time to come back
 }
 
 func (w *watch) give(i Item) {
@@ -280,19 +275,12 @@ func (w *watch) fresh(subscription, cursor string) bool {
 // ended takes a task off the list, which stays in the order of the request
 // numbers of this connection.
 func (w *watch) ended(subscription string) error {
-	delete(w.open, subscription)
-	id := strings.TrimPrefix(subscription, "task:")
-	left := 0
-	for i := range w.topics {
-		if w.topics[i].Task == id {
-			w.topics[i] = Topic{}
-		}
-		if w.topics[i] != (Topic{}) {
-			left++
-		}
+	if n, ok := w.open[subscription]; ok {
+		w.topics[n] = Topic{}
+		delete(w.open, subscription)
 	}
-	if left == 0 {
-		return errDone
+	if slices.ContainsFunc(w.topics, func(t Topic) bool { return t != Topic{} }) {
+		return nil
 	}
-	return nil
+	return errDone
 }
