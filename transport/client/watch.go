@@ -89,7 +89,7 @@ type watch struct {
 	topics  []Topic        // tasks that have ended are taken out
 	open    map[string]int // subscription → request number, in this connection
 	stopped bool           // the consumer has had enough
-	delay   time.Duration  // the server said when to come back
+	joined  bool           // has subscribed in this connection
 }
 
 var errDone = errors.New("every task has ended")
