@@ -67,7 +67,7 @@ func WithName(name string) Option { return func(o *options) { o.name = name } }
 // WithAddress says where the node can be reached, for lists.
 func WithAddress(address string) Option { return func(o *options) { o.address = address } }
 
-// WithCapacity sets what attempts may hold at once, over the defaults: 1024
+// WithCapacity sets what attempts may hold at once, over the defaults: 1000
 // slots, and the machine's CPUs and memory.
 func WithCapacity(r task.Resources) Option { return func(o *options) { o.capacity = r } }
 
@@ -83,7 +83,7 @@ func WithRetention(r task.Retention) Option { return func(o *options) { o.retent
 
 // defaultSlots is how many tasks run at once that name no resources. Handlers
 // mostly wait for others, so it is far more than there are CPUs.
-const defaultSlots = 1024
+const defaultSlots = 1000
 
 // DefaultKeep is how long ended tasks are kept where nothing else is said.
 const DefaultKeep = 7 * 24 * time.Hour
