@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
 	"time"
 
 	"github.com/troupe-run/troupe/persistence/memory"
@@ -17,7 +16,7 @@ func Example() {
 	// Without WithStore a node keeps its tasks in ./troupe-data.
 	rt, err := runtime.Open(ctx, runtime.WithStore(memory.New()))
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer rt.Close(ctx)
 
@@ -26,7 +25,7 @@ func Example() {
 	})
 	t, err := rt.Submit(ctx, "greet", "Ada")
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	done, err := rt.Wait(ctx, t.Namespace, t.ID)
 	fmt.Println(done.State, string(done.Result), err)
@@ -37,7 +36,7 @@ func ExampleRuntime_Watch() {
 	ctx := context.Background()
 	rt, err := runtime.Open(ctx, runtime.WithStore(memory.New()))
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer rt.Close(ctx)
 
@@ -51,11 +50,11 @@ func ExampleRuntime_Watch() {
 	})
 	t, err := rt.Submit(ctx, "count", 2)
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	for event, err := range rt.Watch(ctx, t.Namespace, t.ID, nil) {
 		if err != nil {
-			log.Fatal(err)
+			panic(err)
 		}
 		if event.Type == task.EventOutput {
 			fmt.Println(event.Cursor, string(event.Data))
@@ -71,7 +70,7 @@ func ExampleTask_Checkpoint() {
 	ctx := context.Background()
 	rt, err := runtime.Open(ctx, runtime.WithStore(memory.New()))
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer rt.Close(ctx)
 
@@ -95,7 +94,7 @@ func ExampleTask_Checkpoint() {
 		s.Retry = task.Retry{Initial: time.Millisecond, Factor: 1, Max: time.Millisecond}
 	})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	done, err := rt.Wait(ctx, t.Namespace, t.ID)
 	fmt.Println(done.State, string(done.Result), err)

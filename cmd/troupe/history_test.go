@@ -147,24 +147,25 @@ func (h *history) checkWatched(seen []transport.Event, bad func(string, ...any))
 	}
 }
 
-func event(id, cursor string, kind task.EventType, data string) transport.Event {
-	return transport.Event{Task: id, Cursor: cursor, Type: kind, Data: json.RawMessage(data)}
+// event is one of task "a".
+func event(cursor string, kind task.EventType, data string) transport.Event {
+	return transport.Event{Task: "a", Cursor: cursor, Type: kind, Data: json.RawMessage(data)}
 }
 
 // good is a history without a fault: one task, interrupted once.
 func good() *history {
 	log := []transport.Event{
-		event("a", "0.1", "state", `{"state":"queued"}`),
-		event("a", "1.1", "state", `{"state":"running","attempt":1}`),
-		event("a", "1.2", "output", `{"chunk":{"i":0}}`),
-		event("a", "2.1", "state", `{"state":"queued","attempt":1}`),
-		event("a", "2.2", "state", `{"state":"running","attempt":2}`),
-		event("a", "2.3", "output", `{"chunk":{"i":0}}`),
-		event("a", "2.4", "output", `{"chunk":{"i":1}}`),
-		event("a", "2.5", "state", `{"state":"succeeded","attempt":2}`),
+		event("0.1", "state", `{"state":"queued"}`),
+		event("1.1", "state", `{"state":"running","attempt":1}`),
+		event("1.2", "output", `{"chunk":{"i":0}}`),
+		event("2.1", "state", `{"state":"queued","attempt":1}`),
+		event("2.2", "state", `{"state":"running","attempt":2}`),
+		event("2.3", "output", `{"chunk":{"i":0}}`),
+		event("2.4", "output", `{"chunk":{"i":1}}`),
+		event("2.5", "state", `{"state":"succeeded","attempt":2}`),
 	}
 	seen := append([]transport.Event{}, log[:3]...)
-	seen = append(seen, event("a", "1.3", "output", `{"chunk":{"i":1}}`)) // shown live, lost with its node
+	seen = append(seen, event("1.3", "output", `{"chunk":{"i":1}}`)) // shown live, lost with its node
 	seen = append(seen, log[3:]...)
 	return &history{
 		acked:   map[string]transport.Submission{"a": {}},
@@ -191,7 +192,7 @@ func TestCheckerFindsEveryFault(t *testing.T) {
 		"too many attempts":      edit(func(v *transport.Task) { v.MaxAttempts = 1 }),
 		"an attempt not counted": edit(func(v *transport.Task) { v.Attempt = 1 }),
 		"a wrong result":         edit(func(v *transport.Task) { v.Kind, v.Result = "demo.echo", json.RawMessage("1") }),
-		"two ends":               func(h *history) { h.logs["a"] = append(h.logs["a"], event("a", "2.6", "state", `{"state":"failed"}`)) },
+		"two ends":               func(h *history) { h.logs["a"] = append(h.logs["a"], event("2.6", "state", `{"state":"failed"}`)) },
 		"no end":                 func(h *history) { h.logs["a"] = h.logs["a"][:7]; h.watched = nil },
 		"a hole":                 func(h *history) { h.logs["a"] = append(h.logs["a"][:5:5], h.logs["a"][6:]...); h.watched = nil },
 		"an attempt again": func(h *history) {
@@ -203,7 +204,7 @@ func TestCheckerFindsEveryFault(t *testing.T) {
 		"watched: a repeat":      func(h *history) { h.watched[0] = append(h.watched[0][:7:7], h.watched[0][6:]...) },
 		"watched: other content": func(h *history) { h.watched[0][2].Data = json.RawMessage(`{"chunk":{"i":9}}`) },
 		"watched: never stored": func(h *history) {
-			h.logs["a"] = append(h.logs["a"][:6:6], event("a", "2.4", "state", `{"state":"succeeded","attempt":2}`))
+			h.logs["a"] = append(h.logs["a"][:6:6], event("2.4", "state", `{"state":"succeeded","attempt":2}`))
 		},
 		"watched: no end": func(h *history) { h.watched[0] = h.watched[0][:8] },
 	} {

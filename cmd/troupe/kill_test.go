@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -91,8 +92,8 @@ func TestKill(t *testing.T) {
 		if n%5 == 0 {
 			tasks = 1000
 		}
-		lines := o.streams(ctx, t, &watchers, random, n)
-		lines = append(lines, batchOf(random, tasks)...)
+		o.streams(ctx, t, &watchers, random, n)
+		lines := batchOf(random, tasks)
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
@@ -133,6 +134,7 @@ func TestKill(t *testing.T) {
 }
 
 func pickSeed(t *testing.T) uint64 {
+	t.Helper()
 	s := *seed
 	if s == 0 {
 		s = rand.Uint64()
@@ -165,7 +167,7 @@ func (o *observer) awaitReady(ctx context.Context, t *testing.T, v *victim) {
 func batchOf(random *rand.Rand, n int) (lines []transport.Submission) {
 	retry := &transport.RetrySubmission{Initial: "5ms", Max: "20ms"}
 	for i := range n {
-		s := transport.Submission{Kind: "demo.echo", Payload: json.RawMessage(fmt.Sprint(i)), MaxAttempts: 100, Retry: retry}
+		s := transport.Submission{Kind: "demo.echo", Payload: json.RawMessage(strconv.Itoa(i)), MaxAttempts: 100, Retry: retry}
 		switch random.IntN(10) {
 		case 0:
 			s.Kind, s.Payload = "demo.flaky", json.RawMessage(`{"failures":1}`)
@@ -179,7 +181,7 @@ func batchOf(random *rand.Rand, n int) (lines []transport.Submission) {
 
 // streams submits a few streaming tasks and follows each from another
 // goroutine, which lives across all kills to come.
-func (o *observer) streams(ctx context.Context, t *testing.T, watchers *sync.WaitGroup, random *rand.Rand, cycle int) []transport.Submission {
+func (o *observer) streams(ctx context.Context, t *testing.T, watchers *sync.WaitGroup, random *rand.Rand, cycle int) {
 	t.Helper()
 	for range 2 {
 		s := transport.Submission{
@@ -193,7 +195,6 @@ func (o *observer) streams(ctx context.Context, t *testing.T, watchers *sync.Wai
 		o.ack(one.ID, s)
 		watchers.Go(func() { o.watch(ctx, t, one.ID) })
 	}
-	return nil
 }
 
 func (o *observer) ack(id string, s transport.Submission) {
@@ -203,6 +204,7 @@ func (o *observer) ack(id string, s transport.Submission) {
 }
 
 func (o *observer) watch(ctx context.Context, t *testing.T, id string) {
+	t.Helper()
 	var seen []transport.Event
 	for item, err := range o.c.Watch(ctx, client.Topic{Task: id}) {
 		switch {

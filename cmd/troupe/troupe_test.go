@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -43,8 +43,8 @@ type outcome struct {
 }
 
 // troupe runs a command against a server, off a terminal unless person.
-func troupe(t testing.TB, server string, person bool, stdin string, args ...string) outcome {
-	t.Helper()
+func troupe(tb testing.TB, server string, person bool, stdin string, args ...string) outcome {
+	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	var out, errs tty
@@ -62,27 +62,27 @@ func troupe(t testing.TB, server string, person bool, stdin string, args ...stri
 }
 
 // serveIn starts "troupe serve" in this process, and stops it with the test.
-func serveIn(t testing.TB, args ...string) (server string) {
-	t.Helper()
+func serveIn(tb testing.TB, args ...string) (server string) {
+	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	address := l.Addr().String()
 	if err := l.Close(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var errs tty
 	ended := make(chan int, 1)
 	go func() {
-		ended <- run(ctx, append([]string{"serve", "--listen", address, "--data", t.TempDir(), "--drain-timeout", "2s"}, args...),
+		ended <- run(ctx, append([]string{"serve", "--listen", address, "--data", tb.TempDir(), "--drain-timeout", "2s"}, args...),
 			terminal{in: strings.NewReader(""), out: &errs, err: &errs, width: func() int { return 80 }, env: func(string) string { return "" }})
 	}()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		cancel()
 		if status := <-ended; status != 0 {
-			t.Errorf("serve ended with %d: %s", status, errs.String())
+			tb.Errorf("serve ended with %d: %s", status, errs.String())
 		}
 	})
 	server = "http://" + address
@@ -95,7 +95,7 @@ func serveIn(t testing.TB, args ...string) (server string) {
 			}
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("the server does not come up: %s", errs.String())
+			tb.Fatalf("the server does not come up: %s", errs.String())
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
@@ -312,7 +312,7 @@ func TestWhatATaskSaysCannotSteerTheTerminal(t *testing.T) {
 func TestBoardForgetsTheOldest(t *testing.T) {
 	b := &board{rows: map[string]*row{}, limit: 3, width: func() int { return 60 }, out: &tty{}}
 	for i := range 10 {
-		b.event(transport.Event{Task: fmt.Sprint(i), Type: "state", Data: json.RawMessage(`{"state":"running"}`)})
+		b.event(transport.Event{Task: strconv.Itoa(i), Type: "state", Data: json.RawMessage(`{"state":"running"}`)})
 		b.draw()
 	}
 	if strings.Join(b.order, "") != "789" || b.lines != 3 {

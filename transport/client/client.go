@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -171,9 +172,7 @@ func (c *Client) Get(ctx context.Context, id string) (t transport.Task, err erro
 func (c *Client) List(ctx context.Context, q url.Values) iter.Seq2[transport.Task, error] {
 	return func(yield func(transport.Task, error) bool) {
 		page := url.Values{}
-		for k, v := range q {
-			page[k] = v
-		}
+		maps.Copy(page, q)
 		for {
 			var list transport.TaskList
 			if _, err := c.do(ctx, http.MethodGet, "/v1/tasks?"+page.Encode(), nil, &list); err != nil {

@@ -59,8 +59,7 @@ func newClient(t *testing.T, server string) *client.Client {
 }
 
 func code(err error) string {
-	var p *transport.Problem
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*transport.Problem](err); ok {
 		return p.Code
 	}
 	return fmt.Sprint(err)
@@ -156,7 +155,10 @@ func TestListGoesThroughAllPages(t *testing.T) {
 			t.Error("a filter that is none was taken")
 		}
 	}
-	for range c.List(ctx, url.Values{"limit": {"5"}}) {
+	for _, err := range c.List(ctx, url.Values{"limit": {"5"}}) {
+		if err != nil {
+			t.Error(err)
+		}
 		break
 	}
 }

@@ -129,8 +129,7 @@ func (w *watch) run(ctx context.Context) {
 
 // final says whether coming back unchanged would be of no use.
 func final(err error) bool {
-	var p *transport.Problem
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*transport.Problem](err); ok {
 		return p.Status < 500
 	}
 	var closed *websocket.CloseError
