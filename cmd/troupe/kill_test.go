@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -33,7 +33,7 @@ var (
 type victim struct {
 	binary, address, data string
 	cmd                   *exec.Cmd
-	said                  bytes.Buffer
+	said                  tty
 }
 
 func (v *victim) start(t *testing.T) {
@@ -120,7 +120,7 @@ func TestKill(t *testing.T) {
 	}
 	t.Logf("%d kills: %d tasks acknowledged, %d submissions unanswered, %d tasks in the end, %d attempts interrupted, %d watchers came back %d times",
 		*cycles, len(o.h.acked), o.unknown, len(o.h.final), interrupted, len(o.h.watched), o.reconnects)
-	if said := v.said.String(); bytes.Contains([]byte(said), []byte("panic")) {
+	if said := v.said.String(); strings.Contains(said, "panic") {
 		t.Errorf("the server said: %s", said)
 	}
 	v.kill()
