@@ -21,6 +21,9 @@ const (
 // How often a commit that the store refused is tried again.
 const commitRetry = 250 * time.Millisecond
 
+// complainEvery bounds how often the log says that it refuses.
+const complainEvery = 10 * time.Second
+
 // journal is the one writer: while a transaction commits, the next batch
 // gathers. Whoever asked is answered after the commit.
 //
@@ -39,6 +42,7 @@ type ledger struct {
 	gathering  *batch
 	committing *batch // with the store now, or waiting to be tried again
 	broken     bool   // the store refused the last commit, and it holds saves
+	complained time.Time
 	flushers   []*actor.PID
 }
 
@@ -211,7 +215,8 @@ func (j *journal) committed(ctx actor.Context, msg committed) {
 // submitters may come again. What is said of tasks that are ours cannot be
 // refused: it is tried again until it can be stored.
 func (j *journal) failed(ctx actor.Context, err error) {
-	if !j.broken {
+	if now := time.Now(); now.Sub(j.complained) > complainEvery {
+		j.complained = now
 		j.log.Error("the store refuses writes", "error", err)
 	}
 	j.committing = j.refuse(ctx, j.committing)
