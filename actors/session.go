@@ -16,6 +16,7 @@ import (
 type sessions struct {
 	node *Node
 	open int
+	gone *goodbye // said to all who were here; newcomers hear it, too
 }
 
 // Receive implements [actor.Actor].
@@ -29,12 +30,16 @@ func (s *sessions) Receive(ctx actor.Context) {
 		s.node.metrics.watched.Set(float64(s.open))
 		s.node.sessionCount.Store(int64(s.open))
 		ctx.Respond(pid)
+		if s.gone != nil {
+			ctx.Send(pid, *s.gone)
+		}
 	case closeSession:
 		ctx.Stop(ctx.Sender())
 		s.open--
 		s.node.metrics.watched.Set(float64(s.open))
 		s.node.sessionCount.Store(int64(s.open))
 	case goodbye:
+		s.gone = &msg
 		for _, pid := range ctx.Children() {
 			ctx.Send(pid, msg)
 		}
@@ -140,10 +145,12 @@ func (s *session) Receive(ctx actor.Context) {
 		if sub := s.of(msg.gen); sub != nil && sub.phase == waiting {
 			s.ask(ctx, sub)
 		}
-	case *actor.Restarting:
-		// The instance is gone, and with it the cursors: the watcher comes back
-		// on a new session.
-		s.out.Offer(&task.Frame{Kind: task.Goodbye})
+	case *actor.Restarting, *actor.Stopping:
+		// The instance goes, and with it the cursors: the watcher comes back on
+		// a new session.
+		if !s.closed {
+			s.out.Offer(&task.Frame{Kind: task.Goodbye})
+		}
 	}
 }
 
@@ -254,6 +261,8 @@ func (s *session) read(ctx actor.Context, sub *subscription) {
 // log.
 func (s *session) page(ctx actor.Context, sub *subscription, msg page) {
 	switch {
+	case msg.err != nil && s.node.life.Err() != nil:
+		return // the node stops, and says so in a moment
 	case errors.Is(msg.err, task.ErrNotFound) && sub.answered:
 		s.endSub(ctx, sub) // deleted meanwhile
 		return

@@ -167,6 +167,26 @@ func TestWatchingBeforeDuringAndAfter(t *testing.T) {
 	})
 }
 
+// However late a watcher comes to a node that goes, it is told so.
+func TestWatcherOfANodeThatGoesIsSentAway(t *testing.T) {
+	n := startNode(t, memory.New())
+	early, late := newBox(), newBox()
+	n.OpenSession(task.DefaultNamespace, early)
+	n.root.Send(n.sessions, goodbye{})
+	s := n.OpenSession(task.DefaultNamespace, late)
+	late.await(t, s, "goodbye", has(task.Goodbye))
+	early.await(t, s, "goodbye", has(task.Goodbye))
+
+	other := startNode(t, memory.New())
+	b := newBox()
+	s = other.OpenSession(task.DefaultNamespace, b)
+	crash(t, other)
+	b.await(t, s, "goodbye", has(task.Goodbye))
+	after := newBox()
+	s = other.OpenSession(task.DefaultNamespace, after)
+	after.await(t, s, "goodbye", has(task.Goodbye))
+}
+
 func TestFeedShowsItsTasksMove(t *testing.T) {
 	n := startNode(t, memory.New())
 	batch := task.ID(uuid.New())

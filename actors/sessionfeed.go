@@ -12,6 +12,9 @@ import (
 // listed begins a feed's flow: the view as it is, then what happened since the
 // session began to follow.
 func (s *session) listed(sub *subscription, msg listed) {
+	if msg.err != nil && s.node.life.Err() != nil {
+		return // the node stops, and says so in a moment
+	}
 	if msg.err != nil {
 		s.out.Offer(&task.Frame{Kind: task.Refused, Topic: sub.name, Tag: sub.tag, Err: msg.err})
 		delete(s.subs, sub.name)
