@@ -104,7 +104,7 @@ func (w *watch) run(ctx context.Context) {
 		case ctx.Err() != nil:
 			w.yield(Item{}, ctx.Err())
 			return
-		case first && !heard, final(err):
+		case first && !heard && unanswered(err), final(err):
 			w.yield(Item{}, err)
 			return
 		}
@@ -125,6 +125,13 @@ func (w *watch) run(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// unanswered says whether a dial came to nothing: nobody listens, or there is no
+// socket to be had. A connection that broke is another matter.
+func unanswered(err error) bool {
+	var p *transport.Problem
+	return errors.Is(err, ErrUnreachable) || errors.As(err, &p)
 }
 
 // final says whether coming back unchanged would be of no use.

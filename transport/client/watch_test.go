@@ -145,6 +145,17 @@ func TestWatchGoesOnBehindItsLastEvent(t *testing.T) {
 	}
 }
 
+func TestServerThatDiesBeforeItGreetsIsDialledAgain(t *testing.T) {
+	s := &script{t: t, plays: []func(*stage){
+		func(*stage) {},
+		func(g *stage) { g.greet(1); g.event("a", "0.1"); g.end("a") },
+	}}
+	items, err := s.watch(t, client.Topic{Task: "a"})
+	if err != nil || !slices.Equal(cursors(items, "a"), []string{"0.1"}) {
+		t.Errorf("%v, %v", cursors(items, "a"), err)
+	}
+}
+
 func TestWatchOfSeveralTasksEndsWithTheLast(t *testing.T) {
 	s := &script{t: t, plays: []func(*stage){
 		func(g *stage) {
