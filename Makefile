@@ -11,16 +11,18 @@ CYCLES ?= 1000
 # Tools are built once from the module proxy, at these versions, under .cache/bin.
 GOLANGCI_VERSION := v2.15.0
 GOVULNCHECK_VERSION := v1.9.0
+GOTESTSUM_VERSION := v1.13.0
 TOOLS := .cache/bin
 GOLANGCI := $(TOOLS)/golangci-lint-$(GOLANGCI_VERSION)
 GOVULNCHECK := $(TOOLS)/govulncheck-$(GOVULNCHECK_VERSION)
+GOTESTSUM := $(TOOLS)/gotestsum-$(GOTESTSUM_VERSION)
 
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 # Every statement of these counts as covered whichever package's test runs it.
 # The harness measures and the conformance suite is itself a test: neither counts.
 COVER_PACKAGES = $(shell go list ./... | grep -v -e /bench -e /storetest | paste -sd, -)
-GO_TEST = go test -race -shuffle=on -timeout=20m
+TEST_FLAGS = -race -shuffle=on -timeout=20m
 
 STEP := .ci/step
 
@@ -42,14 +44,15 @@ test: tools ## the gate: all that CI runs; COVER_MIN=90 is the coverage it asks 
 	@$(STEP) build go build ./...
 	@$(STEP) modules go mod tidy -diff
 	@$(STEP) checksums go mod verify
-	@$(STEP) tests $(GO_TEST) -coverpkg=$(COVER_PACKAGES) -coverprofile=.cache/coverage.out ./...
+	@$(STEP) tests $(GOTESTSUM) --format=pkgname-and-test-fails --junitfile=.cache/tests.xml -- \
+	  $(TEST_FLAGS) -coverpkg=$(COVER_PACKAGES) -coverprofile=.cache/coverage.out ./...
 	@$(STEP) coverage .ci/coverage .cache/coverage.out $(COVER_MIN)
 	@$(STEP) smoke .ci/smoke
 	@$(STEP) vuln .ci/vuln $(GOVULNCHECK)
-	@echo 'the gate is passed'
+	@.ci/tally .cache/tests.xml
 
 unit: ## the tests alone, with the race detector
-	$(GO_TEST) ./...
+	go test $(TEST_FLAGS) ./...
 
 lint: $(GOLANGCI) ## the linters alone
 	$(GOLANGCI) run ./...
@@ -69,7 +72,7 @@ bench: ## the figures of the README, measured here
 vuln: $(GOVULNCHECK) ## known vulnerabilities of what we build with
 	.ci/vuln $(GOVULNCHECK)
 
-tools: $(GOLANGCI) $(GOVULNCHECK) ## the linter and the scanner at their pinned versions, and Chromium
+tools: $(GOLANGCI) $(GOVULNCHECK) $(GOTESTSUM) ## what the gate runs, at pinned versions, and Chromium
 	@.ci/chromium
 
 # $(1) package, $(2) version. go install names the file after the package; we add the version.
@@ -86,3 +89,6 @@ $(GOLANGCI):
 
 $(GOVULNCHECK):
 	$(call install,golang.org/x/vuln/cmd/govulncheck,$(GOVULNCHECK_VERSION))
+
+$(GOTESTSUM):
+	$(call install,gotest.tools/gotestsum,$(GOTESTSUM_VERSION))

@@ -226,7 +226,7 @@ func (c *claimer) unheld(ctx actor.Context, msg unheld) {
 		}
 	}
 	c.claim(ctx)
-	c.wakeNot(ctx, msg.wake)
+	c.wakeBy(ctx, msg.wake)
 }
 
 func (c *claimer) load(ctx actor.Context, msg load) {
@@ -354,15 +354,15 @@ func (c *claimer) dueFound(ctx actor.Context, msg dueFound) {
 			ctx.Send(c.node.journal, write{m: step.Mutation()})
 		}
 	}
-	c.wakeNot(ctx, msg.next)
+	c.wakeBy(ctx, msg.next)
 	if len(msg.tasks) > 0 && msg.full || c.dueAgain {
 		// Those just found must be stored before they are looked for again.
-		c.wakeNot(ctx, now.Add(20*time.Millisecond))
+		c.wakeBy(ctx, now.Add(20*time.Millisecond))
 	}
 }
 
-// wakeNot sees to it that due tasks are looked for no later than at.
-func (c *claimer) wakeNot(ctx actor.Context, at time.Time) {
+// wakeBy sees to it that due tasks are looked for no later than at.
+func (c *claimer) wakeBy(ctx actor.Context, at time.Time) {
 	if at.IsZero() || !c.wakeAt.IsZero() && !at.Before(c.wakeAt) {
 		return
 	}

@@ -281,7 +281,7 @@ func (s *session) page(ctx actor.Context, sub *subscription, msg page) {
 		sub.end = msg.task.Cursor
 	}
 	if len(msg.events) > 0 {
-		if first := msg.events[0].Cursor; missing(msg.task, sub.at, first) &&
+		if first := msg.events[0].Cursor; msg.task.LostBetween(sub.at, first) &&
 			!s.out.Offer(&task.Frame{Kind: task.Gap, Topic: sub.name, First: first}) {
 			s.lag(ctx, sub)
 			return
@@ -308,12 +308,6 @@ func (s *session) page(ctx actor.Context, sub *subscription, msg page) {
 	default:
 		sub.phase = waiting
 	}
-}
-
-// missing says whether retention has taken events between at and first.
-func missing(t task.Task, at, first task.Cursor) bool {
-	trimmed := at.Before(t.LogStart) && t.LogStart != at.In(at.Attempt)
-	return trimmed || !first.Follows(at)
 }
 
 // stir wakes a subscription whose unheld task has moved.

@@ -40,7 +40,6 @@ var codes = map[string]struct {
 	"ErrClosed":      {task.ErrClosed, 503, "shutting_down"},
 	"ErrCursorAhead": {task.ErrCursorAhead, 409, "cursor_ahead"},
 	"ErrLogFull":     {task.ErrLogFull, 500, internal},
-	"ErrNoHandler":   {task.ErrNoHandler, 500, internal},
 }
 
 func TestEveryErrorOfTheDomainHasAStableCode(t *testing.T) {

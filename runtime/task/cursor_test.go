@@ -150,3 +150,23 @@ func TestStatesHaveTheNamesOfTheContract(t *testing.T) {
 		}
 	}
 }
+
+func TestLostBetween(t *testing.T) {
+	for _, c := range []struct {
+		start, at, next Cursor
+		lost            bool
+	}{
+		{Cursor{}, Cursor{}, Cursor{0, 1}, false},
+		{Cursor{}, Cursor{1, 3}, Cursor{1, 4}, false},
+		{Cursor{}, Cursor{1, 3}, Cursor{2, 1}, false},
+		{Cursor{1, 6}, Cursor{}, Cursor{1, 6}, true},
+		{Cursor{1, 6}, Cursor{1, 4}, Cursor{1, 6}, true},
+		{Cursor{1, 6}, Cursor{1, 5}, Cursor{1, 6}, false},
+		{Cursor{1, 6}, Cursor{1, 9}, Cursor{1, 10}, false},
+		{Cursor{2, 1}, Cursor{1, 5}, Cursor{2, 1}, true}, // the first attempt may have gone on
+	} {
+		if lost := (Task{LogStart: c.start}).LostBetween(c.at, c.next); lost != c.lost {
+			t.Errorf("log from %v, read to %v, next is %v: lost %v", c.start, c.at, c.next, lost)
+		}
+	}
+}

@@ -22,7 +22,6 @@ var (
 	ErrClosed      = errors.New("the node is shutting down")       // take nothing new
 	ErrCursorAhead = errors.New("cursor is ahead of the task log") // no such event has been
 	ErrLogFull     = errors.New("the task's event log is full")    // further output is not kept
-	ErrNoHandler   = errors.New("no handler for this kind")
 )
 
 // Violation is one thing wrong with a submitted task.
@@ -56,7 +55,6 @@ const (
 	CodeWorkerCrashed  = "worker_crashed"    // the worker died under the attempt
 	CodeResultTooLarge = "result_too_large"
 	CodeInvalidPayload = "invalid_payload"
-	CodeCancelled      = "cancelled"
 )
 
 // Bounds of what a row keeps of its failures; lengths in bytes.

@@ -95,3 +95,10 @@ func (t Task) WakeAt() time.Time {
 		return t.Deadline
 	}
 }
+
+// LostBetween says whether retention may have taken events of the task between
+// a reader's cursor and the next event that is still there.
+func (t Task) LostBetween(at, next Cursor) bool {
+	trimmed := at.Before(t.LogStart) && t.LogStart != at.In(at.Attempt)
+	return trimmed || !next.Follows(at)
+}

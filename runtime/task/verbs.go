@@ -24,10 +24,8 @@ const (
 	WaitsForHandler   = "no_handler" // nobody serves its kind
 	WaitsForItsTurn   = "order"      // others stand before it
 	WaitsInBacklog    = "backlog"    // no node holds it yet
-	WaitsForTheStore  = "store"      // the node cannot write
 	WaitsForNode      = "shutdown"   // the node is draining
-	WaitsForTasks     = "dependencies"
-	WaitsForItsWorker = "starting" // has been picked and is about to run
+	WaitsForItsWorker = "starting"   // has been picked and is about to run
 )
 
 // Waiting is why a task is not running.

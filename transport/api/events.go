@@ -83,7 +83,7 @@ func (s *Server) page(ctx context.Context, id task.ID, after task.Cursor, limit 
 		page.Events[i] = transport.ViewEvent(e)
 		page.Next = e.Cursor.String()
 	}
-	if len(events) > 0 && after.Before(t.LogStart) && !events[0].Cursor.Follows(after) {
+	if len(events) > 0 && t.LostBetween(after, events[0].Cursor) {
 		page.Gap = &transport.Gap{First: events[0].Cursor.String()}
 	}
 	return page, nil
