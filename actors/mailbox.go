@@ -50,8 +50,8 @@ type mailbox struct {
 	system    atomic.Int32 // system messages
 
 	mu       sync.Mutex
-	systemQ  queue
-	userQ    [lanes]queue
+	systemQ  queue[any]
+	userQ    [lanes]queue[any]
 	credits  [lanes]int
 	handling any
 }
@@ -150,8 +150,8 @@ func (m *mailbox) popSystem() any {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	message := m.systemQ.pop()
-	if message != nil {
+	message, ok := m.systemQ.pop()
+	if ok {
 		m.system.Add(-1)
 	}
 	return message
@@ -167,7 +167,7 @@ func (m *mailbox) popUser() any {
 			if m.credits[l] == 0 {
 				continue
 			}
-			if message := m.userQ[l].pop(); message != nil {
+			if message, ok := m.userQ[l].pop(); ok {
 				m.credits[l]--
 				m.waiting.Add(-1)
 				return message
@@ -179,19 +179,19 @@ func (m *mailbox) popUser() any {
 }
 
 // queue is first in, first out, on a slice that is reused once empty.
-type queue struct {
-	items []any
+type queue[T any] struct {
+	items []T
 	head  int
 }
 
-func (q *queue) push(item any) { q.items = append(q.items, item) }
+func (q *queue[T]) push(item T) { q.items = append(q.items, item) }
 
-func (q *queue) pop() any {
+func (q *queue[T]) pop() (item T, ok bool) {
 	if q.head == len(q.items) {
-		return nil
+		return item, false
 	}
-	item := q.items[q.head]
-	q.items[q.head] = nil
+	var none T
+	item, q.items[q.head] = q.items[q.head], none
 	q.head++
 	switch {
 	case q.head < len(q.items):
@@ -204,5 +204,5 @@ func (q *queue) pop() any {
 	default:
 		q.items, q.head = q.items[:0], 0
 	}
-	return item
+	return item, true
 }

@@ -44,10 +44,11 @@ type Node struct {
 	journal, scheduler, claimer, holder,
 	workers, sessions, feeds *actor.PID
 
-	life    context.Context //nolint:containedctx // of the node's goroutines; ends when it is torn down
-	end     context.CancelFunc
-	running sync.WaitGroup // goroutines of work
-	crew    *crew
+	life       context.Context //nolint:containedctx // of the node's goroutines; ends when it is torn down
+	end        context.CancelFunc
+	running    sync.WaitGroup // goroutines of work
+	crew       *crew
+	dispatcher *dispatcher
 
 	tokens       atomic.Uint64 // names writes to the journal
 	watched      atomic.Int64  // topics somebody follows: 0 spares the feeds
@@ -100,7 +101,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 		actor.WithDeadLetterRequestLogging(false),
 		actor.WithDeadLetterThrottleCount(0),
 	)
-	n.root = n.system.Root
+	n.root, n.dispatcher = n.system.Root, newDispatcher()
 	ready := make(chan struct{})
 	n.top = n.root.Spawn(n.props(func() actor.Actor { return &nodeActor{node: n, ready: ready} },
 		supervisor{log: n.log, registry: n.registry}))
@@ -239,6 +240,7 @@ func (n *Node) Stop(ctx context.Context) error {
 	n.system.Shutdown()
 	n.running.Wait()
 	n.crew.stop()
+	n.dispatcher.stop()
 	left := n.row(time.Now())
 	left.Left = true
 	_, err := n.cfg.Store.Renew(ctx, left)

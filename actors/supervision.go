@@ -86,7 +86,7 @@ func (g guarded) Receive(ctx actor.Context) {
 func (n *Node) props(produce func() actor.Actor, strategy supervisor) *actor.Props {
 	return actor.PropsFromProducer(
 		func() actor.Actor { return guarded{Actor: produce(), log: n.log} },
-		actor.WithDispatcher(n.crew),
+		actor.WithDispatcher(n.dispatcher),
 		actor.WithMailbox(newMailbox(n.log, n.metrics.panics.Inc)),
 		actor.WithSupervisor(strategy),
 	)

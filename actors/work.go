@@ -9,13 +9,12 @@ import (
 	"github.com/troupe-run/troupe/runtime/task"
 )
 
-// The goroutines of this package, beside those of the mailboxes and of timers,
+// The goroutines of this package, beside the dispatcher's and those of timers,
 // are started here and nowhere else: what may block is done away from the
 // actors and comes back to them as a message.
 
-// crew is goroutines that are used again. A new one begins with a small stack,
-// and a mailbox's run or a transaction lets it grow a few times; growing stacks
-// took a tenth of the node's time. It is also the actors' dispatcher.
+// crew is goroutines that are used again, for what may block. A new goroutine
+// begins with a small stack, and a transaction lets it grow a few times.
 type crew struct {
 	jobs chan func() // handed over only if somebody waits for it
 	done chan struct{}
@@ -26,17 +25,14 @@ func newCrew() *crew { return &crew{jobs: make(chan func()), done: make(chan str
 // restAfter is how long one of the crew waits for its next job before it goes.
 const restAfter = time.Second
 
-// Schedule implements [actor.Dispatcher].
-func (c *crew) Schedule(job func()) {
+// do runs a job at once, in a new goroutine where none waits for one.
+func (c *crew) do(job func()) {
 	select {
 	case c.jobs <- job:
 	default:
 		go c.serve(job)
 	}
 }
-
-// Throughput implements [actor.Dispatcher]; our mailbox does not ask.
-func (c *crew) Throughput() int { return 300 }
 
 func (c *crew) serve(job func()) {
 	rest := time.NewTimer(restAfter)
@@ -61,7 +57,7 @@ func (c *crew) stop() { close(c.done) }
 // which waits for fn.
 func (n *Node) work(fn func(context.Context)) {
 	n.running.Add(1)
-	n.crew.Schedule(func() {
+	n.crew.do(func() {
 		defer n.running.Done()
 		fn(n.life)
 	})
