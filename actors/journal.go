@@ -41,6 +41,7 @@ type journal struct {
 type ledger struct {
 	gathering  *batch
 	committing *batch // with the store now, or waiting to be tried again
+	spare      *batch // the one before, emptied: its memory serves the next
 	broken     bool   // the store refused the last commit, and it holds saves
 	complained time.Time
 	flushers   []*actor.PID
@@ -48,15 +49,15 @@ type ledger struct {
 
 // batch is one transaction's writes with those who wait for them.
 type batch struct {
-	entries []entry
-	bytes   int
-	byTask  map[task.ID]int // index of the latest entry of a task
+	ms     []task.Mutation
+	owed   []owed // as long as ms
+	bytes  int
+	byTask map[task.ID]int // index of the latest write of a task
 }
 
-// entry is one mutation and who wants to know what became of it: either the
-// senders of writes, or one of the submissions of a caller.
-type entry struct {
-	m     task.Mutation
+// owed is who wants to know what became of a mutation: either the senders of
+// writes, or one of the submissions of a caller.
+type owed struct {
 	acks  []ack
 	reply *reply
 	index int // into reply.results
@@ -88,7 +89,7 @@ func (j *journal) Receive(ctx actor.Context) {
 	case *actor.Started:
 		j.commit(ctx) // after a crash: what had been gathered
 	case write:
-		j.gather(entry{m: msg.m, acks: []ack{{pid: ctx.Sender(), token: msg.token}}})
+		j.gather(msg.m, owed{acks: []ack{{pid: ctx.Sender(), token: msg.token}}})
 		j.commit(ctx)
 	case submit:
 		j.submit(ctx, msg)
@@ -105,43 +106,42 @@ func (j *journal) Receive(ctx actor.Context) {
 func (j *journal) submit(ctx actor.Context, msg submit) {
 	r := &reply{to: ctx.Sender(), results: make([]task.Submitted, len(msg.ms)), missing: len(msg.ms)}
 	for i, m := range msg.ms {
-		e := entry{m: m, reply: r, index: i}
+		o := owed{reply: r, index: i}
 		if j.broken {
-			j.answer(ctx, e, task.Outcome{Err: task.ErrUnavailable})
+			j.answer(ctx, &m, o, task.Outcome{Err: task.ErrUnavailable})
 			continue
 		}
-		j.gather(e)
+		j.gather(m, o)
 	}
 	j.commit(ctx)
 }
 
 // gather adds a write to the coming batch, melting it into an earlier one of
 // the same task where one row and one segment can say both.
-func (j *journal) gather(e entry) {
+func (j *journal) gather(m task.Mutation, o owed) {
 	b := j.gathering
-	id := e.m.Task.ID
-	if i, ok := b.byTask[id]; ok && melts(b.entries[i].m, e.m) {
-		earlier := &b.entries[i]
-		e.m.Guard = earlier.m.Guard
-		e.m.Events = append(earlier.m.Events, e.m.Events...)
-		e.m.Checkpoint = e.m.Checkpoint || earlier.m.Checkpoint
-		earlier.m = e.m
-		earlier.acks = append(earlier.acks, e.acks...)
+	if i, ok := b.byTask[m.Task.ID]; ok && melts(&b.ms[i], &m) {
+		earlier := &b.ms[i]
+		m.Guard = earlier.Guard
+		m.Events = append(earlier.Events, m.Events...)
+		m.Checkpoint = m.Checkpoint || earlier.Checkpoint
+		*earlier = m
+		b.owed[i].acks = append(b.owed[i].acks, o.acks...)
 		return
 	}
-	b.add(e)
+	b.add(m, o)
 }
 
 // melts says whether two saves can be one: the second was decided on the row
 // the first makes, and all their events are of one attempt.
-func melts(first, second task.Mutation) bool {
+func melts(first, second *task.Mutation) bool {
 	return first.Op == task.Save && second.Op == task.Save &&
 		first.Task.Guard() == second.Guard &&
 		(len(first.Events) == 0 || len(second.Events) == 0 ||
 			first.Events[0].Cursor.Attempt == second.Events[0].Cursor.Attempt)
 }
 
-func size(m task.Mutation) int {
+func size(m *task.Mutation) int {
 	n := len(m.Task.Payload) + len(m.Task.Result) + 256
 	for _, e := range m.Events {
 		n += len(e.Data) + 64
@@ -151,27 +151,31 @@ func size(m task.Mutation) int {
 
 // commit hands the gathered batch to the store unless one is with it already.
 func (j *journal) commit(ctx actor.Context) {
-	if j.committing != nil || len(j.gathering.entries) == 0 {
+	if j.committing != nil || len(j.gathering.ms) == 0 {
 		return
 	}
-	j.committing, j.gathering = j.gathering.cut()
+	j.committing, j.gathering = j.gathering, j.gathering.split(j.spare)
+	j.spare = nil
 	j.store(ctx)
 }
 
-// cut splits off what fits in one transaction.
-func (b *batch) cut() (now, later *batch) {
-	if len(b.entries) <= maxBatch && b.bytes <= maxBatchBytes {
-		return b, newBatch()
+// split moves what does not fit in one transaction to the empty batch after it.
+func (b *batch) split(after *batch) *batch {
+	if after == nil {
+		after = newBatch()
 	}
-	now, later = newBatch(), newBatch()
-	for i, e := range b.entries {
-		to := now
-		if i > 0 && (i >= maxBatch || now.bytes > maxBatchBytes) {
-			to = later
-		}
-		to.add(e)
+	fits, bytes := 0, 0
+	for fits < min(len(b.ms), maxBatch) && (fits == 0 || bytes <= maxBatchBytes) {
+		bytes += size(&b.ms[fits])
+		fits++
 	}
-	return now, later
+	for i := fits; i < len(b.ms); i++ {
+		after.add(b.ms[i], b.owed[i])
+	}
+	clear(b.ms[fits:])
+	clear(b.owed[fits:])
+	b.ms, b.owed, b.bytes = b.ms[:fits], b.owed[:fits], bytes
+	return after
 }
 
 func (j *journal) store(ctx actor.Context) {
@@ -179,21 +183,13 @@ func (j *journal) store(ctx actor.Context) {
 		return
 	}
 	b, self, root := j.committing, ctx.Self(), j.node.root
-	j.node.metrics.batch.Observe(float64(len(b.entries)))
+	j.node.metrics.batch.Observe(float64(len(b.ms)))
 	j.node.work(func(workCtx context.Context) {
 		began := time.Now()
-		outcomes, err := appendAll(workCtx, j.node.cfg.Store, b.mutations(), j.log)
+		outcomes, err := appendAll(workCtx, j.node.cfg.Store, b.ms, j.log)
 		j.node.metrics.commit.Observe(time.Since(began).Seconds())
 		root.Send(self, committed{batch: b, outcomes: outcomes, err: err})
 	})
-}
-
-func (b *batch) mutations() []task.Mutation {
-	ms := make([]task.Mutation, len(b.entries))
-	for i, e := range b.entries {
-		ms[i] = e.m
-	}
-	return ms
 }
 
 func (j *journal) committed(ctx actor.Context, msg committed) {
@@ -207,6 +203,7 @@ func (j *journal) committed(ctx actor.Context, msg committed) {
 	j.broken = false
 	j.committing = nil
 	j.settle(ctx, msg.batch, msg.outcomes)
+	j.spare = msg.batch.emptied()
 	j.commit(ctx)
 	j.answerFlush(ctx)
 }
@@ -220,7 +217,7 @@ func (j *journal) failed(ctx actor.Context, err error) {
 		j.log.Error("the store refuses writes", "error", err)
 	}
 	j.committing = j.refuse(ctx, j.committing)
-	if len(j.committing.entries) == 0 {
+	if len(j.committing.ms) == 0 {
 		j.committing = nil
 		j.commit(ctx)
 		j.answerFlush(ctx)
@@ -234,20 +231,32 @@ func (j *journal) failed(ctx actor.Context, err error) {
 // refuse answers the submitters in a batch and returns what is left of it.
 func (j *journal) refuse(ctx actor.Context, b *batch) *batch {
 	rest := newBatch()
-	for _, e := range b.entries {
-		if e.reply != nil {
-			j.answer(ctx, e, task.Outcome{Err: task.ErrUnavailable})
+	for i, m := range b.ms {
+		if o := b.owed[i]; o.reply != nil {
+			j.answer(ctx, &m, o, task.Outcome{Err: task.ErrUnavailable})
 			continue
 		}
-		rest.add(e)
+		rest.add(m, b.owed[i])
 	}
 	return rest
 }
 
-func (b *batch) add(e entry) {
-	b.byTask[e.m.Task.ID] = len(b.entries)
-	b.entries = append(b.entries, e)
-	b.bytes += size(e.m)
+func (b *batch) add(m task.Mutation, o owed) {
+	b.byTask[m.Task.ID] = len(b.ms)
+	b.ms, b.owed = append(b.ms, m), append(b.owed, o)
+	b.bytes += size(&m)
+}
+
+// emptied keeps only the batch's memory, and that only while it is not much.
+func (b *batch) emptied() *batch {
+	if cap(b.ms) > 2*maxBatch {
+		return nil
+	}
+	clear(b.ms)
+	clear(b.owed)
+	clear(b.byTask)
+	b.ms, b.owed, b.bytes = b.ms[:0], b.owed[:0], 0
+	return b
 }
 
 // settle tells everybody what became of a batch.
@@ -255,27 +264,27 @@ func (j *journal) settle(ctx actor.Context, b *batch, outcomes []task.Outcome) {
 	var admitted []task.Task
 	var news unheld
 	watched := j.node.watched.Load() > 0
-	for i, e := range b.entries {
-		out := outcomes[i]
-		if e.reply == nil && errors.Is(out.Err, task.ErrUnavailable) {
-			j.gather(e) // set apart from a batch that was stored, and not stored itself
+	for i := range b.ms {
+		m, o, out := &b.ms[i], b.owed[i], outcomes[i]
+		if o.reply == nil && errors.Is(out.Err, task.ErrUnavailable) {
+			j.gather(*m, o) // set apart from a batch that was stored, and not stored itself
 			continue
 		}
-		j.answer(ctx, e, out)
+		j.answer(ctx, m, o, out)
 		if out.Err != nil || out.Existing != nil {
 			continue
 		}
-		t := e.m.Task
+		t := m.Task
 		switch {
-		case e.m.Op != task.Insert && e.m.Op != task.Save:
+		case m.Op != task.Insert && m.Op != task.Save:
 			continue
 		case t.Holder == 0 && !t.State.Terminal():
 			news.add(t)
-		case e.m.Op == task.Insert && t.Holder == j.node.incarnation:
+		case m.Op == task.Insert && t.Holder == j.node.incarnation:
 			admitted = append(admitted, t)
 		}
-		if watched && len(e.m.Events) > 0 {
-			ctx.Send(j.node.feeds, happened{task: t, events: e.m.Events})
+		if watched && len(m.Events) > 0 {
+			ctx.Send(j.node.feeds, happened{task: t, events: m.Events})
 		}
 	}
 	if len(admitted) > 0 {
@@ -301,33 +310,33 @@ func (u *unheld) add(t task.Task) {
 	}
 }
 
-func (j *journal) answer(ctx actor.Context, e entry, out task.Outcome) {
-	for _, a := range e.acks {
+func (j *journal) answer(ctx actor.Context, m *task.Mutation, o owed, out task.Outcome) {
+	for _, a := range o.acks {
 		if a.pid != nil {
 			ctx.Send(a.pid, wrote{token: a.token, outcome: out})
 		}
 	}
-	if e.reply == nil {
+	if o.reply == nil {
 		return
 	}
-	result := task.Submitted{Task: e.m.Task, Created: true, Err: out.Err}
+	result := task.Submitted{Task: m.Task, Created: true, Err: out.Err}
 	if out.Existing != nil {
 		result = task.Submitted{Task: *out.Existing}
 	}
 	if out.Err == nil && out.Existing == nil {
 		j.node.counters.submitted.Add(1)
-	} else if e.m.Task.Holder != 0 {
-		ctx.Send(j.node.claimer, refused{lane: []task.Lane{e.m.Task.Lane()}})
+	} else if m.Task.Holder != 0 {
+		ctx.Send(j.node.claimer, refused{lane: []task.Lane{m.Task.Lane()}})
 	}
-	e.reply.results[e.index] = result
-	e.reply.missing--
-	if e.reply.missing == 0 {
-		ctx.Send(e.reply.to, submitted{results: e.reply.results})
+	o.reply.results[o.index] = result
+	o.reply.missing--
+	if o.reply.missing == 0 {
+		ctx.Send(o.reply.to, submitted{results: o.reply.results})
 	}
 }
 
 func (j *journal) answerFlush(ctx actor.Context) {
-	if j.committing != nil || len(j.gathering.entries) > 0 {
+	if j.committing != nil || len(j.gathering.ms) > 0 {
 		return
 	}
 	for _, pid := range j.flushers {
