@@ -30,6 +30,7 @@ func TestPriorityReachesIntoTheBacklog(t *testing.T) {
 		for _, priority := range []int{0, -50, 50, 10} {
 			for i := range holdLeast { // far more than are held at once
 				submitOne(t, n, "note", fmt.Sprintf("[%d,%d]", priority, i), func(s *task.Spec) { s.Priority = priority })
+				time.Sleep(time.Microsecond) // or they were of the same age
 			}
 		}
 		close(gate)

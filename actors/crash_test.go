@@ -224,3 +224,35 @@ func TestDrainLetsAttemptsFinishAndHandsTheRestBack(t *testing.T) {
 		t.Error("a draining node calls itself ready")
 	}
 }
+
+// spawner has a child more for every message, and is sent some when it stops.
+type spawner struct {
+	node    *Node
+	spawned chan struct{}
+}
+
+func (s *spawner) Receive(ctx actor.Context) {
+	switch ctx.Message().(type) {
+	case string:
+		ctx.Spawn(s.node.ownProps(func() actor.Actor { return actor.ReceiveFunc(func(actor.Context) {}) }))
+		s.spawned <- struct{}{}
+	case *actor.Stopping:
+		for range cap(s.spawned) {
+			ctx.Send(ctx.Self(), "one more")
+		}
+	}
+}
+
+func TestStoppingActorTakesNothingMore(t *testing.T) {
+	n := startNode(t, memory.New())
+	spawned := make(chan struct{}, 10)
+	pid := n.root.Spawn(n.props(func() actor.Actor { return &spawner{node: n, spawned: spawned} }, supervisor{log: n.log}))
+	n.root.Send(pid, "one")
+	<-spawned
+	if err := n.root.StopFuture(pid).Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if len(spawned) > 0 {
+		t.Error("it took messages while it stopped")
+	}
+}

@@ -40,7 +40,7 @@ func (h *holder) hold(ctx actor.Context, msg hold) {
 		if _, known := h.tasks[t.ID]; known {
 			continue
 		}
-		h.tasks[t.ID] = ctx.Spawn(h.node.props(newTaskActor(h.node, t), supervisor{log: h.node.log}))
+		h.tasks[t.ID] = ctx.Spawn(h.node.ownProps(newTaskActor(h.node, t)))
 	}
 	h.node.metrics.held.Set(float64(len(h.tasks)))
 }

@@ -60,33 +60,54 @@ func restartDelay(failures int, chance float64) time.Duration {
 	return wait/2 + time.Duration(chance*float64(wait/2))
 }
 
-// guarded wraps an actor so that a panic while it stops cannot stop it from
-// stopping: the library would bring it back to life, or leave its parent
-// waiting for ever.
+// guarded wraps an actor for two things the library leaves open while one
+// stops. A panic must not stop it from stopping: it would come back to life, or
+// leave its parent waiting for ever. And nothing more may reach it: it might
+// spawn a child that nobody stops.
 type guarded struct {
 	actor.Actor
-	log *slog.Logger
+	log      *slog.Logger
+	stopping bool
 }
 
 // Receive implements [actor.Actor].
-func (g guarded) Receive(ctx actor.Context) {
+func (g *guarded) Receive(ctx actor.Context) {
 	switch ctx.Message().(type) {
 	case *actor.Stopping, *actor.Stopped, *actor.Restarting:
+		if _, ok := ctx.Message().(*actor.Stopping); ok {
+			g.stopping = true
+		}
 		defer func() {
 			if r := recover(); r != nil {
 				g.log.Error("actor panicked while stopping", "actor", ctx.Self().GetId(), "panic", r, "stack", string(debug.Stack()))
 			}
 		}()
+	default:
+		if g.stopping {
+			if ctx.Sender() != nil {
+				ctx.Respond(&actor.DeadLetterResponse{Target: ctx.Self()})
+			}
+			return
+		}
 	}
 	g.Actor.Receive(ctx)
 }
 
 // props makes the recipe for an actor of this node. produce is called again at
 // every restart.
-func (n *Node) props(produce func() actor.Actor, strategy supervisor) *actor.Props {
+func (n *Node) props(produce actor.Producer, strategy supervisor) *actor.Props {
+	return n.recipe(&n.dispatcher.shared, produce, strategy)
+}
+
+// ownProps makes the recipe for an actor of a single task.
+func (n *Node) ownProps(produce actor.Producer) *actor.Props {
+	return n.recipe(&n.dispatcher.own, produce, supervisor{log: n.log})
+}
+
+func (n *Node) recipe(turn *class, produce actor.Producer, strategy supervisor) *actor.Props {
 	return actor.PropsFromProducer(
-		func() actor.Actor { return guarded{Actor: produce(), log: n.log} },
-		actor.WithDispatcher(n.dispatcher),
+		func() actor.Actor { return &guarded{Actor: produce(), log: n.log} },
+		actor.WithDispatcher(turn),
 		actor.WithMailbox(newMailbox(n.log, n.metrics.panics.Inc)),
 		actor.WithSupervisor(strategy),
 	)

@@ -46,7 +46,7 @@ func (w *workers) take(ctx actor.Context) *actor.PID {
 		w.free = w.free[:last]
 		return pid
 	}
-	return ctx.Spawn(w.node.props(func() actor.Actor { return &worker{node: w.node} }, supervisor{log: w.node.log}))
+	return ctx.Spawn(w.node.ownProps(func() actor.Actor { return &worker{node: w.node} }))
 }
 
 func (w *workers) idle(ctx actor.Context, id task.ID) {
