@@ -93,6 +93,11 @@ func (r *remote) watch(ctx context.Context, topics []client.Topic) error {
 		}
 		if !asJSON {
 			board.take(item)
+			if v := board.rows[item.Event.Task]; v != nil && v.kind == "" { // came after the view of the start
+				if t, err := c.Get(ctx, v.id); err == nil {
+					v.kind = t.Kind
+				}
+			}
 			board.draw()
 		}
 	}
