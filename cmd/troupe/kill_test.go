@@ -35,6 +35,9 @@ var (
 	killSeed = flag.Uint64("seed", 0, "of TestKill's random choices; 0: one of its own")
 )
 
+// mostAttempts is what a server lets a task ask for unless told otherwise.
+const mostAttempts = 1000
+
 // TestKill kills the server at random points and starts it again on the same
 // directory, while clients submit and watch. Then it checks what they saw and
 // what is left; the rules are in history_test.go. A seed repeats the choices but
@@ -64,7 +67,7 @@ func TestKill(t *testing.T) {
 	v.ready(ctx, t, c)
 	w.follow(feeds, &client.Filter{})
 	for range 3 { // live through all kills, or nearly
-		w.stream(ctx, "1500", 20+10**cycles, 10)
+		w.stream(ctx, "1500", min(20+10**cycles, mostAttempts), 10)
 	}
 	for range *cycles {
 		v.cycle(ctx, t, w, random)
@@ -76,6 +79,12 @@ func TestKill(t *testing.T) {
 	await(ctx, t, "watchers that do not end with their tasks", func() bool { return w.watching.Load() == 0 })
 	w.collect(ctx, t)
 	v.kill()
+	for _, err := range w.refused {
+		t.Errorf("a task was refused: %v", err)
+	}
+	if len(w.h.watches) < *cycles || w.interrupted == 0 || w.reconnects.Load() == 0 {
+		t.Error("the kills hit too little to show anything")
+	}
 
 	found := check(w.h)
 	for i, f := range found {
@@ -209,7 +218,7 @@ func (v *victim) cycle(ctx context.Context, t *testing.T, w *witness, random *ra
 	}
 	w.submitting.Go(func() { w.batch(ctx, lines, stall, killed) })
 	for range 2 {
-		w.stream(ctx, strconv.Itoa(200+random.IntN(200)), 5+2**cycles, random.IntN(20)-5)
+		w.stream(ctx, strconv.Itoa(200+random.IntN(200)), min(5+2**cycles, mostAttempts), random.IntN(20)-5)
 	}
 	w.single(ctx, random)
 	select {
@@ -274,6 +283,7 @@ type witness struct {
 	watching             atomic.Int64
 	reconnects           atomic.Int64
 	interrupted          int
+	refused              []error
 }
 
 // note gives a submission its number.
@@ -351,11 +361,23 @@ func (w *witness) batch(ctx context.Context, lines []transport.Submission, stall
 // single submits one task by itself.
 func (w *witness) single(ctx context.Context, random *rand.Rand) {
 	s, n := w.note(transport.Submission{Kind: "demo.echo", Payload: json.RawMessage(strconv.Itoa(random.Int())), MaxAttempts: 3})
-	w.submitting.Go(func() {
-		if v, _, err := w.client.Submit(ctx, s); err == nil {
-			w.ack(v.ID, n)
-		}
-	})
+	w.submitting.Go(func() { w.submit(ctx, s, n) })
+}
+
+// submit remembers an acknowledgement, and a refusal, which nothing here deserves.
+func (w *witness) submit(ctx context.Context, s transport.Submission, n int) (v transport.Task, ok bool) {
+	v, _, err := w.client.Submit(ctx, s)
+	if err == nil {
+		w.ack(v.ID, n)
+		return v, true
+	}
+	var p *transport.Problem
+	if errors.As(err, &p) && p.Status < http.StatusInternalServerError {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.refused = append(w.refused, err)
+	}
+	return v, false
 }
 
 // stream submits a task that speaks, and watches it from the moment it is
@@ -366,11 +388,10 @@ func (w *witness) stream(ctx context.Context, chunks string, attempts, priority 
 		Payload: json.RawMessage(`{"chunks":` + chunks + `,"interval":"1ms","size":16}`),
 	})
 	w.submitting.Go(func() {
-		v, _, err := w.client.Submit(ctx, s)
-		if err != nil {
+		v, ok := w.submit(ctx, s, n)
+		if !ok {
 			return
 		}
-		w.ack(v.ID, n)
 		w.watching.Add(1)
 		w.watchers.Go(func() {
 			defer w.watching.Add(-1)
