@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/troupe-run/troupe/persistence/codec"
 	"github.com/troupe-run/troupe/runtime/task"
 )
 
@@ -133,5 +134,5 @@ func lastOf(events []task.Event) any {
 	if len(events) == 0 {
 		return nil
 	}
-	return packed(events[len(events)-1].Cursor)
+	return codec.Pack(events[len(events)-1].Cursor)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 
+	"github.com/troupe-run/troupe/persistence/codec"
 	"github.com/troupe-run/troupe/runtime/task"
 )
 
@@ -29,12 +30,12 @@ func (t *tx) insert(ctx context.Context, m task.Mutation) (task.Outcome, error) 
 	if !k.BatchID.IsZero() {
 		batch = k.BatchID[:]
 	}
-	spec := encodeSpec(message{}, k.Spec)
+	spec := codec.Spec(k.Spec)
 	made, err := t.conn.exec(ctx, insertTask,
 		k.ID[:], k.Namespace, int64(k.State), int64(k.Holder), int64(k.Attempt), lastOf(m.Events), lane, rank, wake,
 		k.Created.UnixMicro(), finished(k), k.Queue, k.Kind, batch, textOrNull(k.UniqueKey),
-		[]byte(encodeLife(message{}, k)), []byte(spec), body(k.Payload), body(k.Checkpoint), orNull(k.Result),
-		orNull(encodeSegment(m.Events)))
+		codec.Life(k), spec, body(k.Payload), body(k.Checkpoint), orNull(k.Result),
+		orNull(codec.Segment(m.Events)))
 	if err != nil {
 		return task.Outcome{}, err
 	}
@@ -65,7 +66,7 @@ func (t *tx) insert(ctx context.Context, m task.Mutation) (task.Outcome, error) 
 const byUniqueKey = "namespace = ? AND kind = ? AND unique_key = ? AND unique_key IS NOT NULL AND finished IS NULL"
 
 // clash says what stood in the way of an insert: the id, or the unique key.
-func (t *tx) clash(ctx context.Context, k task.Task, spec message) (task.Outcome, error) {
+func (t *tx) clash(ctx context.Context, k task.Task, spec []byte) (task.Outcome, error) {
 	there, stored, err := find(ctx, t.conn, "id = ?", k.ID[:])
 	if err != nil {
 		return task.Outcome{}, err

@@ -4,13 +4,14 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/troupe-run/troupe/persistence/codec"
 	"github.com/troupe-run/troupe/runtime/task"
 )
 
 // Renew implements [task.Store]. That we have the directory's lock proves every
 // earlier node dead.
 func (s *Store) Renew(ctx context.Context, n task.Node) (task.Node, error) {
-	n.Started, n.Seen = micros(n.Started.UnixMicro()), micros(n.Seen.UnixMicro())
+	n.Started, n.Seen = codec.Micros(n.Started.UnixMicro()), codec.Micros(n.Seen.UnixMicro())
 	err := s.write(ctx, "renew node", func(t *tx) error {
 		within := context.WithoutCancel(ctx)
 		if n.Incarnation != 0 {

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 
+	"github.com/troupe-run/troupe/persistence/codec"
 	"github.com/troupe-run/troupe/runtime/task"
 )
 
@@ -66,7 +67,7 @@ func readNodes(ctx context.Context, c *conn) ([]task.Node, error) {
 	err := c.query(ctx, nodeRows, nil, func(r row) error {
 		nodes = append(nodes, task.Node{
 			Incarnation: task.Incarnation(r.int(0)), Name: r.text(1), Address: r.text(2),
-			Started: micros(r.int(3)), Seen: micros(r.int(4)), Left: r.int(5) != 0,
+			Started: codec.Micros(r.int(3)), Seen: codec.Micros(r.int(4)), Left: r.int(5) != 0,
 		})
 		return nil
 	})

@@ -6,6 +6,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/troupe-run/troupe/persistence/codec"
 	"github.com/troupe-run/troupe/runtime/task"
 )
 
@@ -59,15 +60,15 @@ func (s *Store) Events(ctx context.Context, namespace string, id task.ID, after 
 		case !found:
 			return fmt.Errorf("read events of task %s: %w", id, task.ErrNotFound)
 		}
-		if err := decodeSegment(id, birth, take); err != nil {
+		if err := codec.DecodeSegment(id, birth, take); err != nil {
 			return err
 		}
-		err = c.query(ctx, "SELECT data FROM segments WHERE task = ? AND last > ? ORDER BY last", []any{id[:], packed(after)},
-			func(r row) error { return decodeSegment(id, r.blob(0), take) })
+		err = c.query(ctx, "SELECT data FROM segments WHERE task = ? AND last > ? ORDER BY last", []any{id[:], codec.Pack(after)},
+			func(r row) error { return codec.DecodeSegment(id, r.blob(0), take) })
 		if err != nil {
 			return err
 		}
-		return decodeSegment(id, ended, take)
+		return codec.DecodeSegment(id, ended, take)
 	})
 	if err != nil && !isEnough(err) {
 		return nil, err
@@ -85,7 +86,7 @@ func (s *Store) Due(ctx context.Context, now time.Time, limit int) ([]task.Task,
 		due, next = nil, time.Time{}
 		// One more than asked: its wake_at is when to come back.
 		return c.query(ctx, dueRows, []any{int64(max(limit, 0)) + 1}, func(r row) error {
-			if at := micros(r.int(len(r) - 1)); len(due) >= limit || at.After(now) {
+			if at := codec.Micros(r.int(len(r) - 1)); len(due) >= limit || at.After(now) {
 				next = at
 				return errEnough
 			}

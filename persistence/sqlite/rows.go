@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 
+	"github.com/troupe-run/troupe/persistence/codec"
 	"github.com/troupe-run/troupe/runtime/task"
 )
 
@@ -21,13 +22,13 @@ func decode(r row) (task.Task, error) {
 			BatchID: idOf(r.blob(9)), UniqueKey: r.text(10), Payload: raw(r.blob(13)),
 		},
 		State: r.state(2), Holder: task.Incarnation(r.int(3)), Attempt: int(r.int(4)),
-		Created: micros(r.int(5)), LogStart: unpacked(r.int(6)),
+		Created: codec.Micros(r.int(5)), LogStart: codec.Unpack(r.int(6)),
 		Checkpoint: raw(r.blob(14)), Result: raw(r.blob(15)),
 	}
-	if err := decodeLife(r.blob(11), &t); err != nil {
+	if err := codec.DecodeLife(r.blob(11), &t); err != nil {
 		return task.Task{}, err
 	}
-	return t, decodeSpec(r.blob(12), &t.Spec)
+	return t, codec.DecodeSpec(r.blob(12), &t.Spec)
 }
 
 func raw(b []byte) json.RawMessage {
@@ -45,7 +46,7 @@ func idOf(b []byte) task.ID {
 
 // find reads the one task that where, a constant of this package, selects, and
 // its spec as it is stored; nil if there is none.
-func find(ctx context.Context, c *conn, where string, args ...any) (found *task.Task, spec message, err error) {
+func find(ctx context.Context, c *conn, where string, args ...any) (found *task.Task, spec []byte, err error) {
 	err = c.query(ctx, "SELECT "+columns+" FROM tasks WHERE "+where, args, func(r row) error {
 		t, err := decode(r)
 		found, spec = &t, r.blob(12)

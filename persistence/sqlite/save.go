@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 
+	"github.com/troupe-run/troupe/persistence/codec"
 	"github.com/troupe-run/troupe/runtime/task"
 )
 
@@ -31,12 +32,12 @@ func (t *tx) save(ctx context.Context, m task.Mutation) (refused, err error) {
 		return t.saveAny(ctx, m)
 	case ends && from.Holder != 0:
 		n, err = t.conn.exec(ctx, saveEnd,
-			int64(k.State), int64(k.Holder), int64(k.Attempt), lastOf(m.Events), []byte(encodeLife(message{}, k)),
-			finished(k), orNull(k.Result), orNull(encodeSegment(m.Events)),
+			int64(k.State), int64(k.Holder), int64(k.Attempt), lastOf(m.Events), codec.Life(k),
+			finished(k), orNull(k.Result), orNull(codec.Segment(m.Events)),
 			k.ID[:], k.Namespace, int64(from.Holder), int64(from.Attempt), int64(from.State), firstOf(m.Events))
 	case k.Holder != 0 && k.Holder == from.Holder && !m.Checkpoint && k.Result == nil:
 		n, err = t.conn.exec(ctx, saveHeld,
-			int64(k.State), int64(k.Attempt), lastOf(m.Events), []byte(encodeLife(message{}, k)),
+			int64(k.State), int64(k.Attempt), lastOf(m.Events), codec.Life(k),
 			k.ID[:], k.Namespace, int64(from.Holder), int64(from.Attempt), int64(from.State), firstOf(m.Events))
 	default:
 		return t.saveAny(ctx, m)
@@ -60,14 +61,14 @@ func firstOf(events []task.Event) int64 {
 	if len(events) == 0 {
 		return math.MaxInt64
 	}
-	return packed(events[0].Cursor)
+	return codec.Pack(events[0].Cursor)
 }
 
 func (t *tx) storeSegment(ctx context.Context, id task.ID, events []task.Event) error {
 	if len(events) == 0 {
 		return nil
 	}
-	return t.insertSegment(ctx, id, packed(events[len(events)-1].Cursor), encodeSegment(events))
+	return t.insertSegment(ctx, id, codec.Pack(events[len(events)-1].Cursor), codec.Segment(events))
 }
 
 func (t *tx) insertSegment(ctx context.Context, id task.ID, last int64, data []byte) error {
@@ -98,7 +99,7 @@ func (t *tx) saveAny(ctx context.Context, m task.Mutation) (refused, err error) 
 	}
 	var ended any
 	if k.State.Terminal() {
-		ended = orNull(encodeSegment(m.Events))
+		ended = orNull(codec.Segment(m.Events))
 		if m.Guard.State.Terminal() && len(m.Events) == 0 {
 			ended = orNull(old.ended)
 		}
@@ -112,7 +113,7 @@ func (t *tx) saveAny(ctx context.Context, m task.Mutation) (refused, err error) 
 		}
 	}
 	_, err = t.conn.exec(ctx, saveAny,
-		int64(k.State), int64(k.Holder), int64(k.Attempt), lastOf(m.Events), []byte(encodeLife(message{}, k)),
+		int64(k.State), int64(k.Holder), int64(k.Attempt), lastOf(m.Events), codec.Life(k),
 		lane, rank, wake, finished(k), orNull(k.Result), ended, number(m.Checkpoint), body(k.Checkpoint), k.ID[:])
 	t.moved(k.Namespace, old.queue, old.batch, m.Guard.State, k.State)
 	return nil, err
@@ -148,7 +149,7 @@ type head struct {
 	logged, created                   int64
 	checkpointAway                    bool
 	ended                             []byte
-	spec                              message
+	spec                              []byte
 }
 
 const headColumns = `namespace, state, holder, attempt, logged, created, queue, kind, batch, unique_key,
@@ -196,7 +197,7 @@ func (t *tx) remove(ctx context.Context, m task.Mutation) (refused, err error) {
 // forget deletes a task and all that belongs to it.
 func (t *tx) forget(ctx context.Context, id task.ID, state task.State, old head) error {
 	var spec task.Spec
-	if err := decodeSpec(old.spec, &spec); err != nil {
+	if err := codec.DecodeSpec(old.spec, &spec); err != nil {
 		return err
 	}
 	for key, value := range spec.Labels {

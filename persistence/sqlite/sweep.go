@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/troupe-run/troupe/persistence/codec"
 	"github.com/troupe-run/troupe/runtime/task"
 )
 
@@ -121,7 +122,7 @@ func (t *tx) trim(ctx context.Context, id task.ID) error {
 		return err
 	}
 	var last []task.Event
-	if err := decodeSegment(id, old.ended, func(e task.Event) error {
+	if err := codec.DecodeSegment(id, old.ended, func(e task.Event) error {
 		last = []task.Event{e}
 		return nil
 	}); err != nil {
@@ -135,7 +136,7 @@ func (t *tx) trim(ctx context.Context, id task.ID) error {
 		return err
 	}
 	_, err = t.conn.exec(ctx, "UPDATE tasks SET trimmed = 1, log_start = ?, birth = NULL, ended = ? WHERE id = ?",
-		packed(last[0].Cursor), encodeSegment(last), id[:])
+		codec.Pack(last[0].Cursor), codec.Segment(last), id[:])
 	return err
 }
 

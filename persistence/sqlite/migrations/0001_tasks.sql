@@ -2,7 +2,7 @@
 
 -- One row a task. Times are microseconds since 1970, cursors attempt<<32 | seq,
 -- states the core's numbers. What only the program reads is in life (it changes)
--- and spec (it does not), as numbered fields: see codec.go. What may be large
+-- and spec (it does not), as numbered fields: see persistence/codec. What may be large
 -- stands last, so that reading a row's head does not touch it; a payload or
 -- checkpoint that is x'' is too large for a row that is written often, and
 -- stands in bodies.

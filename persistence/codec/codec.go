@@ -1,4 +1,4 @@
-package sqlite
+package codec
 
 import (
 	"encoding/json"
@@ -10,10 +10,11 @@ import (
 	"github.com/troupe-run/troupe/runtime/task"
 )
 
-// encodeSpec is what of a spec never changes and has no column of its own. The
+// Spec is what of a spec never changes and has no column of its own. The
 // same spec always gives the same bytes: a second insert is compared by them.
-func encodeSpec(m message, s task.Spec) message {
-	m = m.int(1, int64(s.Priority))
+// It is never nil.
+func Spec(s task.Spec) []byte {
+	m := message{}.int(1, int64(s.Priority))
 	for _, name := range sortedKeys(s.Resources) {
 		m = m.bytes(2, message(nil).text(1, name).int(2, int64(s.Resources[name])))
 	}
@@ -33,9 +34,9 @@ func sortedKeys[V any](m map[string]V) []string {
 	return slices.Sorted(maps.Keys(m))
 }
 
-// decodeSpec leaves out RunAt and Deadline: life has them as they are now.
-func decodeSpec(m message, s *task.Spec) error {
-	return m.each(func(f field) error {
+// DecodeSpec reads into s what Spec wrote. It leaves out RunAt and Deadline: life has them as they are now.
+func DecodeSpec(b []byte, s *task.Spec) error {
+	return message(b).each(func(f field) error {
 		switch f.number {
 		case 1:
 			s.Priority = int(f.v)
@@ -85,13 +86,13 @@ func pair(m message) (name string, number int64, text string, err error) {
 	return name, number, text, err
 }
 
-// encodeLife is what of a task changes and has no column of its own.
-func encodeLife(m message, t task.Task) message {
-	m = m.int(1, int64(t.Forgiven)).int(2, int64(t.Crashes))
+// Life is what of a task changes and has no column of its own.
+func Life(t task.Task) []byte {
+	m := message{}.int(1, int64(t.Forgiven)).int(2, int64(t.Crashes))
 	if t.Suspect {
 		m = m.int(3, 1)
 	}
-	m = m.text(4, t.Node).text(5, t.Worker).int(6, packed(t.Cursor))
+	m = m.text(4, t.Node).text(5, t.Worker).int(6, Pack(t.Cursor))
 	m = m.time(7, t.Ready).time(8, t.Started).time(9, t.Finished).time(10, t.RunAt).time(11, t.Deadline)
 	if p := t.Progress; p != nil {
 		b := message(nil).text(2, p.Message).time(3, p.At)
@@ -114,8 +115,9 @@ func encodeLife(m message, t task.Task) message {
 	return m
 }
 
-func decodeLife(m message, t *task.Task) error {
-	return m.each(func(f field) error {
+// DecodeLife reads into t what Life wrote.
+func DecodeLife(b []byte, t *task.Task) error {
+	return message(b).each(func(f field) error {
 		switch f.number {
 		case 1:
 			t.Forgiven = int(f.v)
@@ -128,7 +130,7 @@ func decodeLife(m message, t *task.Task) error {
 		case 5:
 			t.Worker = string(f.b)
 		case 6:
-			t.Cursor = unpacked(f.v)
+			t.Cursor = Unpack(f.v)
 		case 7:
 			t.Ready = f.time()
 		case 8:
@@ -204,9 +206,10 @@ func decodeAttempt(m message, t *task.Task) error {
 	return err
 }
 
-// packed is a cursor as one number that orders as cursors do.
-func packed(c task.Cursor) int64 { return int64(c.Attempt)<<32 | int64(c.Seq) }
+// Pack gives a cursor as one number that orders as cursors do.
+func Pack(c task.Cursor) int64 { return int64(c.Attempt)<<32 | int64(c.Seq) }
 
-func unpacked(v int64) task.Cursor {
+// Unpack reads what Pack wrote.
+func Unpack(v int64) task.Cursor {
 	return task.Cursor{Attempt: int(v >> 32), Seq: int(v & math.MaxUint32)}
 }

@@ -1,4 +1,4 @@
-package sqlite
+package codec
 
 import (
 	"encoding/binary"
@@ -23,8 +23,8 @@ func typeNumber(of task.EventType) byte {
 	return 0
 }
 
-// encodeSegment gives nil for no events.
-func encodeSegment(events []task.Event) []byte {
+// Segment packs events that follow one another. It gives nil for no events.
+func Segment(events []task.Event) []byte {
 	if len(events) == 0 {
 		return nil
 	}
@@ -32,7 +32,7 @@ func encodeSegment(events []task.Event) []byte {
 	for _, e := range events {
 		size += len(e.Data) + 16
 	}
-	b := binary.AppendVarint(make([]byte, 0, size+8), packed(events[0].Cursor))
+	b := binary.AppendVarint(make([]byte, 0, size+8), Pack(events[0].Cursor))
 	last := int64(0)
 	for _, e := range events {
 		number := typeNumber(e.Type)
@@ -48,14 +48,14 @@ func encodeSegment(events []task.Event) []byte {
 	return b
 }
 
-// decodeSegment gives every event of a segment to f, until f says that it is
+// DecodeSegment gives every event of a segment to f, until f says that it is
 // enough. The data of the events is the segment's own.
-func decodeSegment(id task.ID, b []byte, f func(task.Event) error) error {
+func DecodeSegment(id task.ID, b []byte, f func(task.Event) error) error {
 	if len(b) == 0 {
 		return nil
 	}
 	r := reader{rest: b}
-	cursor := unpacked(r.varint())
+	cursor := Unpack(r.varint())
 	at := int64(0)
 	for ; len(r.rest) > 0 && !r.damaged; cursor.Seq++ {
 		e := task.Event{Task: id, Cursor: cursor}
@@ -78,7 +78,7 @@ func decodeSegment(id task.ID, b []byte, f func(task.Event) error) error {
 		}
 	}
 	if r.damaged {
-		return errMessage
+		return ErrDamaged
 	}
 	return nil
 }

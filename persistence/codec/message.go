@@ -1,4 +1,4 @@
-package sqlite
+package codec
 
 import (
 	"encoding/binary"
@@ -13,7 +13,8 @@ import (
 // can be added, and a version before can still read the row.
 type message []byte
 
-var errMessage = errors.New("a stored message is damaged")
+// ErrDamaged says that what is stored cannot be read.
+var ErrDamaged = errors.New("a stored message is damaged")
 
 func (m message) int(number uint64, v int64) message {
 	if v == 0 {
@@ -59,7 +60,7 @@ type field struct {
 	b      []byte
 }
 
-func (f field) time() time.Time { return micros(f.v) }
+func (f field) time() time.Time { return Micros(f.v) }
 
 func (f field) float() float64 {
 	if len(f.b) != 8 {
@@ -68,7 +69,8 @@ func (f field) float() float64 {
 	return math.Float64frombits(binary.LittleEndian.Uint64(f.b))
 }
 
-func micros(v int64) time.Time { return time.UnixMicro(v).UTC() }
+// Micros is the time that many microseconds after 1970, in UTC.
+func Micros(v int64) time.Time { return time.UnixMicro(v).UTC() }
 
 // each gives every field to f.
 func (m message) each(f func(field) error) error {
@@ -82,7 +84,7 @@ func (m message) each(f func(field) error) error {
 			next.b = r.bytes(r.uvarint())
 		}
 		if r.damaged {
-			return errMessage
+			return ErrDamaged
 		}
 		if err := f(next); err != nil {
 			return err
