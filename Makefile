@@ -20,8 +20,8 @@ GOTESTSUM := $(TOOLS)/gotestsum-$(GOTESTSUM_VERSION)
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 # Every statement of these counts as covered whichever package's test runs it.
-# The harness measures and the conformance suite is itself a test: neither counts.
-COVER_PACKAGES = $(shell go list ./... | grep -v -e /bench -e /storetest | paste -sd, -)
+# The harness measures, the conformance suite is itself a test, and pgtest only serves them: none counts.
+COVER_PACKAGES = $(shell go list ./... | grep -v -e /bench -e /storetest -e /pgtest | paste -sd, -)
 TEST_FLAGS = -race -shuffle=on -timeout=20m
 
 STEP := .ci/step
@@ -72,8 +72,8 @@ bench: ## the figures of the README, measured here
 vuln: $(GOVULNCHECK) ## known vulnerabilities of what we build with
 	.ci/vuln $(GOVULNCHECK)
 
-tools: $(GOLANGCI) $(GOVULNCHECK) $(GOTESTSUM) ## what the gate runs, at pinned versions, and Chromium
-	@.ci/chromium
+tools: $(GOLANGCI) $(GOVULNCHECK) $(GOTESTSUM) ## what the gate runs, at pinned versions, and Chromium and PostgreSQL
+	@.ci/services
 
 # $(1) package, $(2) version. go install names the file after the package; we add the version.
 define install

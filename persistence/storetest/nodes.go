@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/troupe-run/troupe/runtime/task"
@@ -34,12 +35,16 @@ var nodeRules = []rule{
 		if err != nil {
 			s.Fatal(err)
 		}
+		if s.subject.Shared && got.Seen.After(n.Seen) {
+			n.Seen = got.Seen
+		}
 		s.same(got, n)
 		s.same(s.overview(task.Scope{Namespace: "acme"}).Nodes, []task.Node{n})
 		n.Left = true
-		if _, err := s.store.Renew(s.ctx, n); err != nil {
+		if got, err = s.store.Renew(s.ctx, n); err != nil {
 			s.Fatal(err)
 		}
+		n.Seen = got.Seen
 		s.same(s.overview(task.Scope{}).Nodes, []task.Node{n})
 		n.Left = false
 		if _, err := s.store.Renew(s.ctx, n); !errors.Is(err, task.ErrStale) {
@@ -49,6 +54,19 @@ var nodeRules = []rule{
 			s.Errorf("renewal of a node that never was: %v", err)
 		}
 	}},
+	{"TasksOfANodeThatLeftAreOrphans", func(s *suite) {
+		n := s.join()
+		held := s.insert(s.spec(), 0, n)
+		s.orphans(10)
+		if _, err := s.store.Renew(s.ctx, task.Node{Incarnation: n, Left: true}); err != nil {
+			s.Fatal(err)
+		}
+		s.orphans(10, held)
+	}},
+}
+
+// soleRules are of stores that one process has for itself.
+var soleRules = []rule{
 	{"JoiningBuriesEveryNodeBefore", func(s *suite) {
 		first := s.join()
 		held := s.insert(s.spec(), 0, first)
@@ -70,15 +88,76 @@ var nodeRules = []rule{
 		s.step(running.Lost(epoch, task.CodeNodeLost, 0), nil)
 		s.orphans(10)
 	}},
-	{"TasksOfANodeThatLeftAreOrphans", func(s *suite) {
-		n := s.join()
-		held := s.insert(s.spec(), 0, n)
+}
+
+// sharedRules are of stores that many have.
+var sharedRules = []rule{
+	{"JoiningLeavesOthersAlone", func(s *suite) {
+		first := s.join()
+		s.insert(s.spec(), 0, first)
+		s.reopen()
+		if second := s.join(); second <= first {
+			s.Errorf("incarnation %d after %d", second, first)
+		}
 		s.orphans(10)
-		if _, err := s.store.Renew(s.ctx, task.Node{Incarnation: n, Left: true}); err != nil {
+		if _, err := s.store.Renew(s.ctx, task.Node{Incarnation: first}); err != nil {
+			s.Errorf("renewal of a node that lives: %v", err)
+		}
+	}},
+	{"NodeWhoseLeaseEndsIsBuriedForGood", func(s *suite) {
+		n, err := s.store.Renew(s.ctx, task.Node{Name: "n", Lease: 50 * time.Millisecond})
+		if err != nil {
 			s.Fatal(err)
 		}
+		held := s.insert(s.spec(), 0, n.Incarnation)
+		kept := s.insert(s.spec(), 0, s.join())
+		s.await(func() bool {
+			got, err := s.store.Orphans(s.ctx, 10)
+			return err != nil || len(got) > 0
+		})
 		s.orphans(10, held)
+		n.Lease = time.Hour
+		if _, err := s.store.Renew(s.ctx, n); !errors.Is(err, task.ErrStale) {
+			s.Errorf("renewal of a buried node: %v", err)
+		}
+		for _, node := range s.overview(task.Scope{}).Nodes {
+			if node.Left != (node.Incarnation == n.Incarnation) {
+				s.Errorf("node %+v", node)
+			}
+		}
+		// Late, but still the holder: nobody has taken the task over.
+		s.start(held, 0)
+		s.step(kept.Lost(epoch, task.CodeNodeLost, 0), nil)
 	}},
+	{"LeaseThatHasEndedIsNotRenewed", func(s *suite) {
+		n, err := s.store.Renew(s.ctx, task.Node{Name: "n", Lease: time.Millisecond})
+		if err != nil {
+			s.Fatal(err)
+		}
+		s.await(func() bool {
+			nodes := s.overview(task.Scope{}).Nodes
+			return len(nodes) == 1 && nodes[0].Left
+		})
+		if _, err := s.store.Renew(s.ctx, n); !errors.Is(err, task.ErrStale) {
+			s.Errorf("renewal of a lease that has ended: %v", err)
+		}
+	}},
+}
+
+// await asks until the answer is yes, for ten seconds at most.
+func (s *suite) await(done func() bool) {
+	s.Helper()
+	ctx, cancel := context.WithTimeout(s.ctx, 10*time.Second)
+	defer cancel()
+	again := time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	for !done() {
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			s.Fatal("it never came")
+		}
+	}
 }
 
 func (s *suite) orphans(limit int, want ...task.Task) {
@@ -148,10 +227,16 @@ var sweepRules = []rule{
 		m := insertion(task.New(s.spec(), epoch, 0))
 		m.Request = task.Request{Key: "k", Hash: [32]byte{1}, Expires: epoch.Add(time.Hour)}
 		s.ok(m)
-		s.join()
+		dead := s.join()
+		if _, err := s.store.Renew(s.ctx, task.Node{Incarnation: dead, Seen: epoch, Left: true}); err != nil {
+			s.Fatal(err)
+		}
 		live := s.join()
 		s.swept(task.Retention{Now: epoch.Add(1000 * time.Hour)}, 10, 0)
 		nodes := s.overview(task.Scope{}).Nodes
+		if s.subject.Shared { // by its own clock it was not long ago
+			nodes = slices.DeleteFunc(nodes, func(n task.Node) bool { return n.Incarnation == dead })
+		}
 		if len(nodes) != 1 || nodes[0].Incarnation != live {
 			s.Errorf("nodes %+v, want only %d", nodes, live)
 		}

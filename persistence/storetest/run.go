@@ -23,12 +23,19 @@ type Subject struct {
 	Open func(t testing.TB) task.Store
 	// Reopen closes s and opens what it kept.
 	Reopen func(t testing.TB, s task.Store) task.Store
+	// Shared says that many processes may have the store at once. So joining
+	// buries nobody, leases end, and nodes are seen by the store's own clock.
+	Shared bool
 }
 
 // Run runs the whole suite.
 func Run(t *testing.T, subject Subject) {
 	t.Helper()
-	for _, group := range [][]rule{insertRules, saveRules, claimRules, listRules, eventRules, nodeRules, sweepRules, callRules} {
+	alone := soleRules
+	if subject.Shared {
+		alone = sharedRules
+	}
+	for _, group := range [][]rule{insertRules, saveRules, claimRules, listRules, eventRules, nodeRules, alone, sweepRules, callRules} {
 		for _, r := range group {
 			t.Run(r.name, func(t *testing.T) {
 				r.prove(newSuite(t, subject))

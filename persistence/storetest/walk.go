@@ -45,6 +45,7 @@ func walk(t *testing.T, subject Subject) {
 			"claim":       w.claim,
 			"due":         w.due,
 			"join":        w.join,
+			"leave":       w.leave,
 			"reopen":      func(*rapid.T) { w.test.reopen() },
 			"sweep":       w.sweep,
 			"wait":        func(rt *rapid.T) { w.now = w.now.Add(time.Duration(rapid.IntRange(1, 90).Draw(rt, "s")) * time.Second) },
@@ -89,10 +90,18 @@ func (w *walker) append(rt *rapid.T) {
 	}
 	out, err := w.test.store.Append(w.test.ctx, ms)
 	w.must(err)
+	saved := map[task.ID]bool{}
+	for _, m := range ms {
+		saved[m.Task.ID] = saved[m.Task.ID] || m.Op == task.Save
+	}
 	for i, m := range ms {
 		want := w.model.apply(m)
 		if !errors.Is(out[i].Err, want.Err) {
 			w.Fatalf("outcome of %d is %v, want %v", i, out[i].Err, want.Err)
+		}
+		if got := out[i].Existing; got != nil && want.Existing != nil && saved[got.ID] {
+			w.same(got.ID, want.Existing.ID) // as it stood before or after that
+			continue
 		}
 		w.same(out[i].Existing, want.Existing)
 	}
@@ -229,9 +238,27 @@ func (w *walker) join(*rapid.T) {
 	n, err := w.test.store.Renew(w.test.ctx, task.Node{Name: "n", Started: w.now, Seen: w.now})
 	w.must(err)
 	for i := range w.model.nodes {
-		w.model.nodes[i].Left = true
+		w.model.nodes[i].Left = w.model.nodes[i].Left || !w.test.subject.Shared
 	}
 	w.model.nodes = append(w.model.nodes, n)
+}
+
+func (w *walker) leave(rt *rapid.T) {
+	var live []int
+	for i, n := range w.model.nodes {
+		if !n.Left {
+			live = append(live, i)
+		}
+	}
+	if len(live) == 0 {
+		rt.Skip("nobody is there")
+	}
+	n := &w.model.nodes[rapid.SampledFrom(live).Draw(rt, "node")]
+	left := *n
+	left.Seen, left.Left = w.now, true
+	left, err := w.test.store.Renew(w.test.ctx, left)
+	w.must(err)
+	*n = left
 }
 
 func (w *walker) sweep(rt *rapid.T) {

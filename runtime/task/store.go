@@ -134,7 +134,8 @@ type Request struct {
 //
 //   - Insert: [ErrExists], [ErrKeyReused]; or nil with Existing set, where the
 //     unique key or the idempotency key named a task that is there already, or
-//     where the very same task (id and content) was inserted before
+//     where the very same task (id and content) was inserted before. It is given
+//     as it stood at some moment of the call
 //   - Save, Delete: [ErrNotFound] or [ErrStale], which is also what a Save gets
 //     whose events the log has already; [ErrExists] where it would revive a task
 //     whose unique key a live one has
@@ -215,8 +216,11 @@ type Node struct {
 	Name        string
 	Address     string
 	Started     time.Time
-	Seen        time.Time // last renewal
+	Seen        time.Time // last renewal, by the store's clock
 	Left        bool
+	// Lease is for how long it may be silent before others bury it; asked for, and
+	// not read back. Zero: as long as the store sees fit.
+	Lease time.Duration
 }
 
 // Queue is a queue's settings.

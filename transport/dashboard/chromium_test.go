@@ -54,7 +54,7 @@ func findChromium(t *testing.T) string {
 			return path
 		}
 	}
-	t.Fatal("no Chromium in PATH, and the page is tested in one: run .ci/chromium, or install it your own way")
+	t.Fatal("no Chromium in PATH, and the page is tested in one: run .ci/services, or install it your own way")
 	return ""
 }
 

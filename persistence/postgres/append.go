@@ -1,0 +1,165 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/troupe-run/troupe/runtime/task"
+)
+
+// Append implements [task.Store].
+func (s *Store) Append(ctx context.Context, ms []task.Mutation) ([]task.Outcome, error) {
+	if len(ms) == 0 {
+		return nil, nil
+	}
+	if err := s.check(ctx, "append"); err != nil {
+		return nil, err
+	}
+	if err := s.learnLanes(ctx, ms); err != nil {
+		return nil, err
+	}
+	checks := make([]task.Outcome, len(ms))
+	for i := range ms {
+		checks[i].Err = ms[i].Check()
+	}
+	all := rounds(ms, checks)
+	if len(all) == 0 {
+		return checks, nil
+	}
+	var out []task.Outcome
+	err := s.write(ctx, "append", func(within context.Context, t *tx) error {
+		out = append([]task.Outcome(nil), checks...)
+		a := appending{tx: t, ms: ms, out: out}
+		for _, r := range all {
+			if err := a.round(within, r); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// round is mutations, by index, of which none has to do with another: they may
+// be written in any order, and so all inserts at once and all saves.
+type round struct {
+	inserts, saves, ends, others []int
+}
+
+// rounds puts each mutation into the first round behind those it has to come
+// after. As a rule there is one.
+func rounds(ms []task.Mutation, checks []task.Outcome) (all []round) {
+	type uniqueKey struct{ namespace, kind, key string }
+	type requestKey struct{ namespace, key string }
+	after := make(map[any]int, len(ms))
+	floor := 0
+	for i := range ms {
+		if checks[i].Err != nil {
+			continue
+		}
+		m := &ms[i]
+		keys := append(make([]any, 0, 3), m.Task.ID)
+		if m.Task.UniqueKey != "" {
+			keys = append(keys, uniqueKey{m.Task.Namespace, m.Task.Kind, m.Task.UniqueKey})
+		}
+		if m.Op == task.Insert && m.Request.Key != "" {
+			keys = append(keys, requestKey{m.Task.Namespace, m.Request.Key})
+		}
+		at := floor
+		for _, k := range keys {
+			at = max(at, after[k])
+		}
+		if m.Op == task.Delete || m.Op == task.SetQueue || m.Guard.State.Terminal() {
+			// It has to do with more than it says: all before it, then it, then
+			// all behind it.
+			at = max(at, len(all))
+			floor = at + 1
+		}
+		for len(all) <= at {
+			all = append(all, round{})
+		}
+		for _, k := range keys {
+			after[k] = at + 1
+		}
+		r := &all[at]
+		switch {
+		case m.Op == task.Insert:
+			r.inserts = append(r.inserts, i)
+		case m.Op != task.Save || m.Guard.State.Terminal():
+			r.others = append(r.others, i)
+		case m.Task.State.Terminal():
+			r.ends = append(r.ends, i)
+		default:
+			r.saves = append(r.saves, i)
+		}
+	}
+	return all
+}
+
+// appending is one Append in its transaction.
+type appending struct {
+	*tx
+
+	ms  []task.Mutation
+	out []task.Outcome
+}
+
+// round writes a round: one round trip, and one more for those that were not
+// written, to say why.
+func (a *appending) round(ctx context.Context, r round) error {
+	inserts, err := a.requests(ctx, r.inserts)
+	if err != nil {
+		return err
+	}
+	written := make(map[task.ID]bool, len(inserts)+len(r.saves)+len(r.ends))
+	note := func(rows pgx.Rows) error {
+		var id task.ID
+		if err := rows.Scan((*[16]byte)(&id)); err != nil {
+			return err
+		}
+		written[id] = true
+		return nil
+	}
+	var twice []task.ID
+	b := a.batch()
+	a.queueInserts(b, inserts, note, &twice)
+	a.queueSaves(b, saveLive, r.saves, note)
+	a.queueSaves(b, saveEnd, r.ends, note)
+	if err := a.send(ctx, b); err != nil {
+		return err
+	}
+	if err := a.inserted(ctx, inserts, written, twice); err != nil {
+		return err
+	}
+	if err := a.saved(ctx, slices.Concat(r.saves, r.ends), written); err != nil {
+		return err
+	}
+	for _, i := range r.others {
+		if err := a.other(ctx, i); err != nil {
+			return fmt.Errorf("task %s: %w", a.ms[i].Task.ID, err)
+		}
+	}
+	return nil
+}
+
+// other makes a mutation that is too rare to be made in bulk.
+func (a *appending) other(ctx context.Context, i int) (err error) {
+	m := a.ms[i]
+	switch m.Op {
+	case task.Insert:
+	case task.Save:
+		a.out[i].Err, err = a.reopen(ctx, m)
+	case task.Delete:
+		a.out[i].Err, err = a.remove(ctx, m)
+	case task.SetQueue:
+		err = a.exec(ctx, `INSERT INTO troupe.queues (namespace, name, paused) VALUES ($1, $2, $3)
+			ON CONFLICT (namespace, name) DO UPDATE SET paused = excluded.paused`, m.Queue.Namespace, m.Queue.Name, m.Queue.Paused)
+	}
+	return err
+}

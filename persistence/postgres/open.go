@@ -1,0 +1,113 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/troupe-run/troupe/runtime/task"
+)
+
+// Options says how a store is opened. The zero value is what a server wants.
+type Options struct {
+	Log *slog.Logger // nil: silent
+	// NoMigrate leaves the schema as it is; one that is not the newest is refused.
+	NoMigrate bool
+	// Patience bounds every call, and every statement by the server's own clock;
+	// 10 s otherwise. A caller's deadline that comes first goes first.
+	Patience time.Duration
+}
+
+const (
+	defaultPatience    = 10 * time.Second
+	defaultConnections = 10
+	connectWithin      = 5 * time.Second
+)
+
+// Store keeps tasks in a PostgreSQL database. Use [Open].
+type Store struct {
+	pool     *pgxpool.Pool
+	log      *slog.Logger
+	patience time.Duration
+	lanes    lanes
+	open     atomic.Int64 // lanes that the last claim could take from
+	closed   atomic.Bool
+}
+
+var _ task.Store = (*Store)(nil)
+
+// Open connects to the database that a URL (or a libpq keyword string) names.
+// pool_max_conns in it bounds the connections; 10 otherwise.
+func Open(ctx context.Context, url string, opt Options) (*Store, error) {
+	config, err := configure(url)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{log: opt.Log, patience: opt.Patience}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.patience <= 0 {
+		s.patience = defaultPatience
+	}
+	if err := migrate(ctx, config.ConnConfig, s.log, !opt.NoMigrate); err != nil {
+		return nil, err
+	}
+	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+		return nil, fmt.Errorf("connect to the database: %w", err)
+	}
+	return s, nil
+}
+
+// configure reads a URL. Its error does not repeat it: a password may be in it.
+func configure(url string) (*pgxpool.Config, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("address of the database: %w", err)
+	}
+	if !strings.Contains(url, "pool_max_conns") {
+		config.MaxConns = defaultConnections
+	}
+	c := config.ConnConfig
+	if !strings.Contains(url, "default_query_exec_mode") {
+		// Behind a pooler the next transaction may meet another session, which
+		// knows none of the statements that were prepared by name.
+		c.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	}
+	if c.ValidateConnect == nil {
+		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
+	if c.ConnectTimeout == 0 || c.ConnectTimeout > connectWithin {
+		c.ConnectTimeout = connectWithin
+	}
+	if c.RuntimeParams["application_name"] == "" {
+		c.RuntimeParams["application_name"] = "troupe"
+	}
+	return config, nil
+}
+
+// Migrate brings the schema of the database to the newest version.
+func Migrate(ctx context.Context, url string, opt Options) error {
+	opt.NoMigrate = false
+	s, err := Open(ctx, url, opt)
+	if err != nil {
+		return err
+	}
+	return s.Close()
+}
+
+// Close waits for calls under way and closes the connections. Calls that come
+// later get [task.ErrClosed].
+func (s *Store) Close() error {
+	if !s.closed.Swap(true) {
+		s.pool.Close()
+	}
+	return nil
+}

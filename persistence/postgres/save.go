@@ -1,0 +1,239 @@
+package postgres
+
+import (
+	"bytes"
+	"context"
+	"math"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/troupe-run/troupe/persistence/codec"
+	"github.com/troupe-run/troupe/runtime/task"
+)
+
+// given is what both saves are handed: for each its guard, and the row as it
+// shall be.
+const given = `WITH u AS MATERIALIZED (SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[],
+		$6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bytea[], $12::bytea[], $13::boolean[],
+		$14::bytea[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[], $19::bytea[])
+	AS u(id, namespace, of_holder, of_attempt, of_state, first, state, holder, attempt, last, life, events, checkpoints,
+		checkpoint, lane, rank, wake_at, finished, result)), `
+
+const guarded = ` FROM u WHERE t.id = u.id AND t.namespace = u.namespace AND t.holder = u.of_holder
+	AND t.attempt = u.of_attempt AND t.state = u.of_state AND t.logged < u.first AND t.state < 5 RETURNING t.id`
+
+const (
+	// saveLive changes tasks that go on; their events become a segment.
+	saveLive = given + `saved AS (UPDATE troupe.tasks_live t SET state = u.state, holder = u.holder, attempt = u.attempt,
+			logged = CASE u.last WHEN 0 THEN t.logged ELSE u.last END, life = u.life,
+			checkpoint = CASE WHEN u.checkpoints THEN u.checkpoint ELSE t.checkpoint END,
+			lane = nullif(u.lane, 0), rank = CASE WHEN u.lane <> 0 THEN u.rank END, wake_at = nullif(u.wake_at, 0)` + guarded + `),
+		said AS (INSERT INTO troupe.segments (task, last, data)
+			SELECT u.id, u.last, u.events FROM u JOIN saved USING (id) WHERE u.events IS NOT NULL)
+		SELECT id FROM saved`
+	// saveEnd ends tasks, which moves them; their events stand in the row.
+	saveEnd = given + `saved AS (UPDATE troupe.tasks t SET state = u.state, holder = u.holder, attempt = u.attempt,
+			logged = CASE u.last WHEN 0 THEN t.logged ELSE u.last END, life = u.life,
+			checkpoint = CASE WHEN u.checkpoints THEN u.checkpoint ELSE t.checkpoint END,
+			lane = NULL, rank = NULL, wake_at = NULL, finished = u.finished, result = u.result, ended = u.events` + guarded + `)
+		SELECT id FROM saved`
+)
+
+// queueSaves has tasks saved whose guard says that they live.
+func (a *appending) queueSaves(b *pgx.Batch, text string, which []int, note func(pgx.Rows) error) {
+	if len(which) == 0 {
+		return
+	}
+	n := len(which)
+	// In one order always, so that two transactions do not wait for each other.
+	which = slices.SortedFunc(slices.Values(which), func(i, j int) int {
+		return bytes.Compare(a.ms[i].Task.ID[:], a.ms[j].Task.ID[:])
+	})
+	id, namespace := make([]pgtype.UUID, n), make([]string, n)
+	ints := make([]int64, 12*n)
+	column := func(c int) []int64 { return ints[c*n : (c+1)*n : (c+1)*n] }
+	ofHolder, ofAttempt, ofState, first := column(0), column(1), column(2), column(3)
+	state, holder, attempt, last := column(4), column(5), column(6), column(7)
+	lane, rank, wake, done := column(8), column(9), column(10), column(11)
+	bodies := make([][]byte, 4*n)
+	life, events, checkpoint, result := bodies[:n], bodies[n:2*n], bodies[2*n:3*n], bodies[3*n:]
+	checkpoints := make([]bool, n)
+	for at, i := range which {
+		m, k := &a.ms[i], &a.ms[i].Task
+		w := a.store.waits(*k)
+		id[at], namespace[at] = uuid(k.ID), k.Namespace
+		ofHolder[at], ofAttempt[at], ofState[at] = int64(m.Guard.Holder), int64(m.Guard.Attempt), int64(m.Guard.State)
+		first[at] = firstOf(m.Events)
+		state[at], holder[at], attempt[at], last[at] = int64(k.State), int64(k.Holder), int64(k.Attempt), lastOf(m.Events)
+		lane[at], rank[at], wake[at], done[at] = w.lane, w.rank, w.wake, finished(*k)
+		life[at], events[at] = codec.Life(*k), codec.Segment(m.Events)
+		checkpoints[at], checkpoint[at], result[at] = m.Checkpoint, orNull(k.Checkpoint), orNull(k.Result)
+	}
+	each(b.Queue(text, id, namespace, ofHolder, ofAttempt, ofState, first, state, holder, attempt, last, life, events,
+		checkpoints, checkpoint, lane, rank, wake, done, result), note)
+}
+
+// firstOf is the cursor that everything in the log must stand before.
+func firstOf(events []task.Event) int64 {
+	if len(events) == 0 {
+		return math.MaxInt64
+	}
+	return codec.Pack(events[0].Cursor)
+}
+
+// saved counts what was saved, and says of the rest why not.
+func (a *appending) saved(ctx context.Context, which []int, written map[task.ID]bool) error {
+	refused := map[task.ID]int{}
+	var ids []task.ID
+	for _, i := range which {
+		m := &a.ms[i]
+		if written[m.Task.ID] {
+			a.moved(m.Task.Namespace, m.Task.Queue, m.Task.BatchID, m.Guard.State, m.Task.State)
+			continue
+		}
+		a.out[i].Err = task.ErrNotFound
+		refused[m.Task.ID] = i
+		ids = append(ids, m.Task.ID)
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	return a.query(ctx, "SELECT id, namespace FROM troupe.tasks WHERE id = ANY($1::uuid[])", []any{uuids(ids)}, func(r pgx.Rows) error {
+		var id [16]byte
+		var namespace string
+		if err := r.Scan(&id, &namespace); err != nil {
+			return err
+		}
+		if i := refused[id]; a.ms[i].Task.Namespace == namespace {
+			a.out[i].Err = task.ErrStale
+		}
+		return nil
+	})
+}
+
+// head is what a write of an ended task looks at before it does anything.
+type head struct {
+	namespace, queue, kind, uniqueKey string
+	guard                             task.Guard
+	batch                             task.ID
+	logged, created                   int64
+	ended, spec                       []byte
+}
+
+const readHead = `SELECT namespace, state, holder, attempt, logged, created, queue, kind, batch, coalesce(unique_key, ''), ended, spec
+	FROM troupe.tasks WHERE id = $1 FOR UPDATE`
+
+func decodeHead(r pgx.Rows) (h head, err error) {
+	var state int16
+	var attempt int32
+	var holder int64
+	var batch pgtype.UUID
+	err = r.Scan(&h.namespace, &state, &holder, &attempt, &h.logged, &h.created, &h.queue, &h.kind, &batch, &h.uniqueKey, &h.ended, &h.spec)
+	h.guard = task.Guard{State: stateOf(state), Holder: task.Incarnation(holder), Attempt: int(attempt)}
+	h.batch = batch.Bytes
+	return h, err
+}
+
+// guarded reads the head of the row that m is about, if m's guard holds.
+func (a *appending) guarded(ctx context.Context, m task.Mutation) (h head, refused, err error) {
+	err = a.query(ctx, readHead, []any{uuid(m.Task.ID)}, func(r pgx.Rows) (err error) {
+		h, err = decodeHead(r)
+		return err
+	})
+	switch {
+	case h.namespace != m.Task.Namespace:
+		return h, task.ErrNotFound, err
+	case h.guard != m.Guard || h.logged >= firstOf(m.Events):
+		return h, task.ErrStale, err
+	}
+	return h, nil, err
+}
+
+const saveEnded = `UPDATE troupe.tasks SET state = $2, holder = $3, attempt = $4,
+	logged = CASE $5::bigint WHEN 0 THEN logged ELSE $5 END, life = $6, lane = nullif($7::bigint, 0),
+	rank = CASE WHEN $7 <> 0 THEN $8::bigint END, wake_at = nullif($9::bigint, 0),
+	finished = CASE WHEN $2::smallint >= 5 THEN $10::bigint END, result = $11, ended = $12,
+	checkpoint = CASE WHEN $13 THEN $14 ELSE checkpoint END, trimmed = false WHERE id = $1 AND state >= 5`
+
+const insertSegment = "INSERT INTO troupe.segments (task, last, data) VALUES ($1, $2, $3)"
+
+// reopen saves a task that has ended, mostly to let it live again.
+func (a *appending) reopen(ctx context.Context, m task.Mutation) (refused, err error) {
+	k := m.Task
+	old, refused, err := a.guarded(ctx, m)
+	if err != nil || refused != nil {
+		return refused, err
+	}
+	ends := k.State.Terminal()
+	if !ends && old.uniqueKey != "" {
+		taken := false
+		err := a.query(ctx, "SELECT FROM troupe.tasks_live WHERE namespace = $1 AND kind = $2 AND unique_key = $3",
+			[]any{old.namespace, old.kind, old.uniqueKey}, func(pgx.Rows) error {
+				taken = true
+				return nil
+			})
+		if err != nil || taken {
+			return task.ErrExists, err
+		}
+	}
+	b := a.batch()
+	events := codec.Segment(m.Events)
+	var ended []byte
+	switch {
+	case !ends && events != nil:
+		b.Queue(insertSegment, uuid(k.ID), lastOf(m.Events), events)
+	case ends:
+		ended = events
+		if events == nil {
+			ended = old.ended
+		}
+	}
+	if (!ends || events != nil) && old.ended != nil {
+		// The end was not the end: it takes its place in the log.
+		b.Queue(insertSegment, uuid(k.ID), old.logged, old.ended)
+	}
+	w := a.store.waits(k)
+	b.Queue(saveEnded, uuid(k.ID), int16(k.State), int64(k.Holder), k.Attempt, lastOf(m.Events), codec.Life(k),
+		w.lane, w.rank, w.wake, finished(k), orNull(k.Result), ended, m.Checkpoint, orNull(k.Checkpoint))
+	a.moved(k.Namespace, old.queue, old.batch, m.Guard.State, k.State)
+	return nil, a.send(ctx, b)
+}
+
+// remove deletes a task that has ended, if the guard holds.
+func (a *appending) remove(ctx context.Context, m task.Mutation) (refused, err error) {
+	old, refused, err := a.guarded(ctx, m)
+	if err != nil || refused != nil {
+		return refused, err
+	}
+	return nil, a.forget(ctx, map[task.ID]head{m.Task.ID: old})
+}
+
+const forgetLabels = `DELETE FROM troupe.labels l
+	USING unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::uuid[]) AS u(namespace, key, value, created, task)
+	WHERE (l.namespace, l.key, l.value, l.created, l.task) = (u.namespace, u.key, u.value, u.created, u.task)`
+
+// forget deletes tasks, whose rows are locked, and all that belongs to them.
+func (t *tx) forget(ctx context.Context, tasks map[task.ID]head) error {
+	var labels labelRows
+	ids := make([]task.ID, 0, len(tasks))
+	for id, old := range tasks {
+		var spec task.Spec
+		if err := codec.DecodeSpec(old.spec, &spec); err != nil {
+			return err
+		}
+		ids = append(ids, id)
+		labels.add(id, old.namespace, old.created, spec.Labels)
+		t.moved(old.namespace, old.queue, old.batch, old.guard.State, 0)
+	}
+	gone := uuids(ids)
+	b := t.batch()
+	if len(labels.key) > 0 {
+		b.Queue(forgetLabels, labels.namespace, labels.key, labels.value, labels.created, labels.task)
+	}
+	b.Queue("DELETE FROM troupe.segments WHERE task = ANY($1::uuid[])", gone)
+	b.Queue("DELETE FROM troupe.requests WHERE task = ANY($1::uuid[])", gone)
+	b.Queue("DELETE FROM troupe.tasks WHERE id = ANY($1::uuid[])", gone)
+	return t.send(ctx, b)
+}

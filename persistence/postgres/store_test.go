@@ -1,0 +1,54 @@
+package postgres_test
+
+import (
+	"os"
+	"testing"
+
+	"github.com/troupe-run/troupe/persistence/postgres"
+	"github.com/troupe-run/troupe/persistence/postgres/pgtest"
+	"github.com/troupe-run/troupe/persistence/storetest"
+	"github.com/troupe-run/troupe/runtime/task"
+)
+
+var server *pgtest.Server
+
+func TestMain(m *testing.M) {
+	os.Exit(pgtest.Main(m, func(s *pgtest.Server) { server = s }))
+}
+
+func open(tb testing.TB, url string) *postgres.Store {
+	tb.Helper()
+	s, err := postgres.Open(tb.Context(), url, postgres.Options{})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	return s
+}
+
+func TestStore(t *testing.T) {
+	urls := map[task.Store]string{}
+	storetest.Run(t, storetest.Subject{
+		Shared: true,
+		Open: func(tb testing.TB) task.Store {
+			tb.Helper()
+			url := server.Database(tb)
+			s := open(tb, url)
+			urls[s] = url
+			return s
+		},
+		Reopen: func(tb testing.TB, s task.Store) task.Store {
+			tb.Helper()
+			if err := s.Close(); err != nil {
+				tb.Fatal(err)
+			}
+			again := open(tb, urls[s])
+			urls[again] = urls[s]
+			return again
+		},
+	})
+}

@@ -1,0 +1,216 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/troupe-run/troupe/runtime/task"
+)
+
+// tries is how often a transaction is started over before its caller hears of it.
+const tries = 5
+
+// tx is a transaction under way. It lives within one call, on one connection.
+type tx struct {
+	store  *Store
+	conn   *pgxpool.Conn
+	begin  string
+	begun  bool
+	xid    string // of a transaction that writes, once it has begun
+	counts map[count]int64
+}
+
+// batch starts a round trip; what is queued in it goes out with send.
+func (t *tx) batch() *pgx.Batch {
+	b := &pgx.Batch{}
+	if t.begun {
+		return b
+	}
+	t.begun = true
+	b.Queue(t.begin)
+	settings := "SELECT set_config('statement_timeout', $1, true), ''"
+	if t.begin == "BEGIN" {
+		settings = "SELECT set_config('statement_timeout', $1, true), pg_current_xact_id()::text"
+	}
+	patience := strconv.FormatInt(t.store.patience.Milliseconds(), 10)
+	b.Queue(settings, patience).QueryRow(func(r pgx.Row) error {
+		var ignored string
+		return r.Scan(&ignored, &t.xid)
+	})
+	return b
+}
+
+// send sends a batch and sees to its answers.
+func (t *tx) send(ctx context.Context, b *pgx.Batch) error { return t.conn.SendBatch(ctx, b).Close() }
+
+// query sends one statement and gives each row of its answer to f.
+func (t *tx) query(ctx context.Context, text string, args []any, f func(pgx.Rows) error) error {
+	b := t.batch()
+	each(b.Queue(text, args...), f)
+	return t.send(ctx, b)
+}
+
+// exec sends one statement whose answer does not matter.
+func (t *tx) exec(ctx context.Context, text string, args ...any) error {
+	b := t.batch()
+	b.Queue(text, args...)
+	return t.send(ctx, b)
+}
+
+// each gives every row of an answer to f.
+func each(q *pgx.QueuedQuery, f func(pgx.Rows) error) {
+	q.Query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			if err := f(rows); err != nil {
+				rows.Close()
+				return err
+			}
+		}
+		return rows.Err()
+	})
+}
+
+// bound gives a call its deadline. The caller's own end is looked at before and
+// between: what goes to the server is seen to its end.
+func (s *Store) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline := time.Now().Add(s.patience)
+	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
+		deadline = d
+	}
+	return context.WithDeadline(context.WithoutCancel(ctx), deadline)
+}
+
+func (s *Store) check(ctx context.Context, what string) error {
+	if s.closed.Load() {
+		return fmt.Errorf("%s: %w", what, task.ErrClosed)
+	}
+	return translate(what, ctx.Err())
+}
+
+// read runs f in a transaction that sees one moment and writes nothing.
+func (s *Store) read(ctx context.Context, what string, f func(context.Context, *tx) error) error {
+	return s.again(ctx, what, func(within context.Context) error {
+		return s.transact(within, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", func(t *tx) error {
+			if err := f(within, t); err != nil {
+				return err
+			}
+			return t.exec(within, "COMMIT")
+		})
+	})
+}
+
+// write runs f in a transaction, and commits it if f and ctx let it.
+func (s *Store) write(ctx context.Context, what string, f func(context.Context, *tx) error) error {
+	return s.again(ctx, what, func(within context.Context) error {
+		return s.transact(within, "BEGIN", func(t *tx) error {
+			t.counts = nil
+			err := f(within, t)
+			if err == nil {
+				err = ctx.Err()
+			}
+			if err != nil {
+				return err
+			}
+			return t.commit(ctx, within)
+		})
+	})
+}
+
+// again runs a call once more where it found a broken connection or was
+// overtaken, and nothing of it can have been kept.
+func (s *Store) again(ctx context.Context, what string, call func(within context.Context) error) error {
+	if err := s.check(ctx, what); err != nil {
+		return err
+	}
+	within, cancel := s.bound(ctx)
+	defer cancel()
+	for try := 1; ; try++ {
+		err := call(within)
+		switch {
+		case err == nil, errors.Is(err, task.ErrNotFound), errors.Is(err, task.ErrStale):
+			return err
+		case errors.Is(err, task.ErrUnknown):
+			return fmt.Errorf("%s: %w", what, err)
+		case try == tries || ctx.Err() != nil || within.Err() != nil || !overtaken(err) && !severed(err):
+			return translate(what, err)
+		}
+		pause := time.NewTimer(rand.N(time.Duration(try) * 10 * time.Millisecond)) //nolint:gosec // spread, not a secret
+		select {
+		case <-pause.C:
+		case <-within.Done():
+			pause.Stop()
+		}
+	}
+}
+
+// transact runs f with a connection. A connection on which a transaction may
+// still be open is not used again.
+func (s *Store) transact(ctx context.Context, begin string, f func(*tx) error) error {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release() // a pool drops what is broken, or in a transaction
+	t := &tx{store: s, conn: conn, begin: begin}
+	if err = f(t); err != nil && t.begun && !conn.Conn().IsClosed() {
+		if _, rolling := conn.Exec(ctx, "ROLLBACK"); rolling != nil {
+			_ = conn.Conn().Close(ctx)
+		}
+	}
+	return err
+}
+
+// commit ends the transaction. If the connection breaks meanwhile, the server is
+// asked what became of it, for as long as the caller will wait.
+func (t *tx) commit(ctx, within context.Context) error {
+	if !t.begun {
+		return nil
+	}
+	b := t.batch()
+	t.storeCounts(b)
+	b.Queue("COMMIT")
+	err := t.send(within, b)
+	if err == nil || !severed(err) && within.Err() == nil && sqlState(err) != "57014" {
+		return err
+	}
+	return t.store.fate(ctx, t.xid, err)
+}
+
+// fate finds out what became of a transaction whose commit was not answered: nil
+// if it was kept. It asks until it knows or ctx ends.
+func (s *Store) fate(ctx context.Context, xid string, cause error) error {
+	s.log.WarnContext(ctx, "the connection broke at a commit; reading back what became of it", "error", cause)
+	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		status, err := s.status(ctx, xid)
+		switch {
+		case err == nil && status == "committed":
+			return nil
+		case err == nil && status == "aborted":
+			return fmt.Errorf("the connection broke before the commit: %w", cause)
+		case err == nil && status == "", err != nil && !passing(err):
+			return fmt.Errorf("%w: %w", task.ErrUnknown, errors.Join(cause, err)) // the server has forgotten it
+		}
+		pause := time.NewTimer(wait)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return fmt.Errorf("%w: %w", task.ErrUnknown, cause)
+		}
+	}
+}
+
+func (s *Store) status(ctx context.Context, xid string) (string, error) {
+	within, cancel := context.WithTimeout(ctx, s.patience)
+	defer cancel()
+	var status string
+	err := s.pool.QueryRow(within, "SELECT coalesce(pg_xact_status($1::text::xid8), '')", xid).Scan(&status)
+	return status, err
+}
