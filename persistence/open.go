@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/troupe-run/troupe/persistence/memory"
+	"github.com/troupe-run/troupe/persistence/postgres"
 	"github.com/troupe-run/troupe/persistence/sqlite"
 	"github.com/troupe-run/troupe/runtime/task"
 )
@@ -32,24 +33,17 @@ type Options struct {
 
 // Open opens the store that url names:
 //
-//	"", DIR, sqlite:DIR   a SQLite file in a directory; "" is [DefaultDirectory]
-//	memory:               in memory, gone with the process
+//	"", DIR, sqlite:DIR      a SQLite file in a directory; "" is [DefaultDirectory]
+//	postgres://…             a PostgreSQL database, which many nodes share
+//	memory:                  in memory, gone with the process
 //
-// A store that another process has is [sqlite.ErrLocked].
+// A SQLite store that another process has is [sqlite.ErrLocked].
 func Open(ctx context.Context, url string, opt Options) (task.Store, error) {
-	dir, memorized, err := parse(url)
-	switch {
-	case err != nil:
-		return nil, err
-	case memorized:
-		return memory.New(), nil
-	}
-	// Not returned as it comes: a nil *Store is no nil interface.
-	s, err := sqlite.Open(ctx, dir, sqlite.Options{Log: opt.Log, NoMigrate: opt.NoMigrate})
+	open, err := opener(url)
 	if err != nil {
 		return nil, err
 	}
-	return s, nil
+	return open(ctx, opt)
 }
 
 // Migrate brings the schema of the store that url names to the newest version.
@@ -62,20 +56,38 @@ func Migrate(ctx context.Context, url string, opt Options) error {
 	return s.Close()
 }
 
-// parse reads a URL: a directory, or that it is to be memory.
-func parse(url string) (dir string, memorized bool, err error) {
+type openFunc func(context.Context, Options) (task.Store, error)
+
+// opener finds what opens a URL. A store that does not open is no store, and not
+// a nil one of its kind.
+func opener(url string) (openFunc, error) {
+	dir := func(name string) openFunc {
+		return func(ctx context.Context, opt Options) (task.Store, error) {
+			s, err := sqlite.Open(ctx, name, sqlite.Options{Log: opt.Log, NoMigrate: opt.NoMigrate})
+			if err != nil {
+				return nil, err
+			}
+			return s, nil
+		}
+	}
 	scheme, rest, found := strings.Cut(url, ":")
 	switch {
 	case url == "":
-		return DefaultDirectory, false, nil
+		return dir(DefaultDirectory), nil
 	case !found || strings.ContainsAny(scheme, `/\.`) || len(scheme) < 2: // a drive letter is no scheme
-		return url, false, nil
+		return dir(url), nil
 	case scheme == "memory" && rest == "":
-		return "", true, nil
+		return func(context.Context, Options) (task.Store, error) { return memory.New(), nil }, nil
 	case scheme == "sqlite" && strings.TrimPrefix(rest, "//") != "":
-		return strings.TrimPrefix(rest, "//"), false, nil
+		return dir(strings.TrimPrefix(rest, "//")), nil
 	case scheme == "postgres" || scheme == "postgresql":
-		return "", false, fmt.Errorf("%w: PostgreSQL is not built in yet; use sqlite:DIR", ErrScheme)
+		return func(ctx context.Context, opt Options) (task.Store, error) {
+			s, err := postgres.Open(ctx, url, postgres.Options{Log: opt.Log, NoMigrate: opt.NoMigrate})
+			if err != nil {
+				return nil, err
+			}
+			return s, nil
+		}, nil
 	}
-	return "", false, fmt.Errorf("%w: %q; use memory: or sqlite:DIR", ErrScheme, url)
+	return nil, fmt.Errorf("%w: %q; use sqlite:DIR, postgres://… or memory:", ErrScheme, scheme)
 }

@@ -11,7 +11,7 @@
 //   - A restart of the server, a failover or a cut connection costs the calls
 //     under way, with [task.ErrUnavailable], and nothing else.
 //   - It works behind a pooler in transaction mode: no call leaves anything in
-//     its session, and statements are not prepared by name.
+//     its session, and statements are not prepared where they are not found again.
 //
 // # Transactions
 //

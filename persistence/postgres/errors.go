@@ -37,6 +37,16 @@ func overtaken(err error) bool {
 	return errors.Is(err, errAgain)
 }
 
+// misprepared says that the session does not know a statement as we prepared it:
+// it is another session, or the schema has changed.
+func misprepared(err error) bool {
+	switch sqlState(err) {
+	case "26000", "42P05", "0A000":
+		return true
+	}
+	return false
+}
+
 // severed says that there is no connection to the server, or none any more.
 func severed(err error) bool {
 	switch code := sqlState(err); {
@@ -60,7 +70,7 @@ func passing(err error) bool {
 		code == "25006", code == "57014", code == "55P03": // read only, timeout, no lock
 		return true
 	}
-	return severed(err) || overtaken(err) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+	return severed(err) || overtaken(err) || misprepared(err) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // translate says in the core's words what went wrong in something that left

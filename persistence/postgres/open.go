@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -33,10 +34,12 @@ const (
 
 // Store keeps tasks in a PostgreSQL database. Use [Open].
 type Store struct {
-	pool     *pgxpool.Pool
+	pool     atomic.Pointer[pgxpool.Pool]
+	plain    sync.Once // turns to statements without names
 	log      *slog.Logger
 	patience time.Duration
 	lanes    lanes
+	writers  chan *writer // those that nobody has just now
 	open     atomic.Int64 // lanes that the last claim could take from
 	closed   atomic.Bool
 }
@@ -60,10 +63,31 @@ func Open(ctx context.Context, url string, opt Options) (*Store, error) {
 	if err := migrate(ctx, config.ConnConfig, s.log, !opt.NoMigrate); err != nil {
 		return nil, err
 	}
-	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
 		return nil, fmt.Errorf("connect to the database: %w", err)
 	}
+	s.pool.Store(pool)
+	s.writers = make(chan *writer, config.MaxConns)
 	return s, nil
+}
+
+// unprepare has statements sent with their text from now on. Behind a pooler in
+// transaction mode the next transaction may meet a session that does not know
+// the statements we prepared in another.
+func (s *Store) unprepare(ctx context.Context) {
+	s.plain.Do(func() {
+		before := s.pool.Load()
+		config := before.Config()
+		config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+		after, err := pgxpool.NewWithConfig(ctx, config)
+		if err != nil {
+			return // cannot be: the configuration was good before
+		}
+		s.log.InfoContext(ctx, "the database is behind a pooler: statements are not prepared any more")
+		s.pool.Store(after)
+		go before.Close() // waits for calls under way
+	})
 }
 
 // configure reads a URL. Its error does not repeat it: a password may be in it.
@@ -76,11 +100,6 @@ func configure(url string) (*pgxpool.Config, error) {
 		config.MaxConns = defaultConnections
 	}
 	c := config.ConnConfig
-	if !strings.Contains(url, "default_query_exec_mode") {
-		// Behind a pooler the next transaction may meet another session, which
-		// knows none of the statements that were prepared by name.
-		c.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
-	}
 	if c.ValidateConnect == nil {
 		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
@@ -107,7 +126,8 @@ func Migrate(ctx context.Context, url string, opt Options) error {
 // later get [task.ErrClosed].
 func (s *Store) Close() error {
 	if !s.closed.Swap(true) {
-		s.pool.Close()
+		s.plain.Do(func() {}) // no new pool any more
+		s.pool.Load().Close()
 	}
 	return nil
 }

@@ -31,7 +31,8 @@ const (
 		FROM unnest($1::uuid[], $2::bigint[], $3::bytea[]) AS u(id, log_start, ended) WHERE t.id = u.id`
 	expiredKeys = `DELETE FROM troupe.requests WHERE (namespace, key) IN
 		(SELECT namespace, key FROM troupe.requests WHERE expires <= $1 ORDER BY expires LIMIT $2)`
-	oldNodes = "DELETE FROM troupe.nodes WHERE gone AND seen < clock_timestamp() - make_interval(secs => $1)"
+	oldNodes   = "DELETE FROM troupe.nodes WHERE gone AND seen < clock_timestamp() - make_interval(secs => $1)"
+	oldWriters = "DELETE FROM troupe.writers WHERE used < clock_timestamp() - make_interval(secs => $1)"
 	// foldCounts adds the slots up of batches of which nothing is left, which
 	// makes them vanish; what others add meanwhile goes to other rows.
 	foldCounts = `WITH empty AS (SELECT batch FROM troupe.batch_counts WHERE batch = ANY($1::uuid[])
@@ -66,6 +67,7 @@ func (s *Store) Sweep(ctx context.Context, r task.Retention, limit int) (int, er
 		b := t.batch()
 		b.Queue(expiredKeys, r.Now.UnixMicro(), limit)
 		b.Queue(oldNodes, remembered.Seconds())
+		b.Queue(oldWriters, remembered.Seconds())
 		b.Queue(foldCounts, uuids(slices.Collect(maps.Keys(batches))))
 		return t.send(within, b)
 	})

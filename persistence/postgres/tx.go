@@ -23,7 +23,7 @@ type tx struct {
 	conn   *pgxpool.Conn
 	begin  string
 	begun  bool
-	xid    string // of a transaction that writes, once it has begun
+	writer *writer // of a transaction that writes
 	counts map[count]int64
 }
 
@@ -35,15 +35,9 @@ func (t *tx) batch() *pgx.Batch {
 	}
 	t.begun = true
 	b.Queue(t.begin)
-	settings := "SELECT set_config('statement_timeout', $1, true), ''"
-	if t.begin == "BEGIN" {
-		settings = "SELECT set_config('statement_timeout', $1, true), pg_current_xact_id()::text"
-	}
-	patience := strconv.FormatInt(t.store.patience.Milliseconds(), 10)
-	b.Queue(settings, patience).QueryRow(func(r pgx.Row) error {
-		var ignored string
-		return r.Scan(&ignored, &t.xid)
-	})
+	// What is cut off in the middle of a transaction must not go on for long.
+	b.Queue(`SELECT set_config('statement_timeout', $1, true), set_config('idle_in_transaction_session_timeout', $1, true)`,
+		strconv.FormatInt(t.store.patience.Milliseconds(), 10))
 	return b
 }
 
@@ -109,8 +103,13 @@ func (s *Store) read(ctx context.Context, what string, f func(context.Context, *
 // write runs f in a transaction, and commits it if f and ctx let it.
 func (s *Store) write(ctx context.Context, what string, f func(context.Context, *tx) error) error {
 	return s.again(ctx, what, func(within context.Context) error {
+		w, err := s.takeWriter(within)
+		if err != nil {
+			return err
+		}
+		defer s.returnWriter(w)
 		return s.transact(within, "BEGIN", func(t *tx) error {
-			t.counts = nil
+			t.writer = w
 			err := f(within, t)
 			if err == nil {
 				err = ctx.Err()
@@ -138,7 +137,10 @@ func (s *Store) again(ctx context.Context, what string, call func(within context
 			return err
 		case errors.Is(err, task.ErrUnknown):
 			return fmt.Errorf("%s: %w", what, err)
-		case try == tries || ctx.Err() != nil || within.Err() != nil || !overtaken(err) && !severed(err):
+		case misprepared(err):
+			s.unprepare(ctx)
+		}
+		if try == tries || ctx.Err() != nil || within.Err() != nil || !overtaken(err) && !severed(err) && !misprepared(err) {
 			return translate(what, err)
 		}
 		pause := time.NewTimer(rand.N(time.Duration(try) * 10 * time.Millisecond)) //nolint:gosec // spread, not a secret
@@ -153,7 +155,7 @@ func (s *Store) again(ctx context.Context, what string, call func(within context
 // transact runs f with a connection. A connection on which a transaction may
 // still be open is not used again.
 func (s *Store) transact(ctx context.Context, begin string, f func(*tx) error) error {
-	conn, err := s.pool.Acquire(ctx)
+	conn, err := s.pool.Load().Acquire(ctx)
 	if err != nil {
 		return err
 	}
@@ -175,42 +177,11 @@ func (t *tx) commit(ctx, within context.Context) error {
 	}
 	b := t.batch()
 	t.storeCounts(b)
+	t.writer.sign(b)
 	b.Queue("COMMIT")
 	err := t.send(within, b)
-	if err == nil || !severed(err) && within.Err() == nil && sqlState(err) != "57014" {
+	if err == nil || !severed(err) && within.Err() == nil {
 		return err
 	}
-	return t.store.fate(ctx, t.xid, err)
-}
-
-// fate finds out what became of a transaction whose commit was not answered: nil
-// if it was kept. It asks until it knows or ctx ends.
-func (s *Store) fate(ctx context.Context, xid string, cause error) error {
-	s.log.WarnContext(ctx, "the connection broke at a commit; reading back what became of it", "error", cause)
-	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		status, err := s.status(ctx, xid)
-		switch {
-		case err == nil && status == "committed":
-			return nil
-		case err == nil && status == "aborted":
-			return fmt.Errorf("the connection broke before the commit: %w", cause)
-		case err == nil && status == "", err != nil && !passing(err):
-			return fmt.Errorf("%w: %w", task.ErrUnknown, errors.Join(cause, err)) // the server has forgotten it
-		}
-		pause := time.NewTimer(wait)
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
-			return fmt.Errorf("%w: %w", task.ErrUnknown, cause)
-		}
-	}
-}
-
-func (s *Store) status(ctx context.Context, xid string) (string, error) {
-	within, cancel := context.WithTimeout(ctx, s.patience)
-	defer cancel()
-	var status string
-	err := s.pool.QueryRow(within, "SELECT coalesce(pg_xact_status($1::text::xid8), '')", xid).Scan(&status)
-	return status, err
+	return t.store.fate(ctx, t.writer, err)
 }

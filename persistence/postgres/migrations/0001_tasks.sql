@@ -135,3 +135,12 @@ CREATE TABLE troupe.batch_counts (
     n         bigint   NOT NULL,
     PRIMARY KEY (batch, namespace, state, slot)
 ) WITH (fillfactor = 50);
+
+-- The last transaction of each writer that was committed. Where a connection
+-- breaks at a commit, this tells what became of it. The number of a transaction
+-- would not: a server that crashes uses those again that it had not yet written.
+CREATE TABLE troupe.writers (
+    id   uuid        PRIMARY KEY,
+    last bigint      NOT NULL,
+    used timestamptz NOT NULL
+) WITH (fillfactor = 50);

@@ -19,6 +19,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -261,7 +262,7 @@ func (s *Server) signal(sig syscall.Signal) {
 		// Held still, it cannot replace the children, which lead groups of their own.
 		_ = syscall.Kill(pid, syscall.SIGSTOP)
 		raw, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-		for _, child := range bytes.FieldsSeq(raw) {
+		for child := range bytes.FieldsSeq(raw) {
 			if c, err := strconv.Atoi(string(child)); err == nil {
 				_ = syscall.Kill(c, sig)
 			}
@@ -276,4 +277,55 @@ func (s *Server) signal(sig syscall.Signal) {
 func (s *Server) Close() error {
 	s.Kill()
 	return os.RemoveAll(s.dir)
+}
+
+// Pooler starts a PgBouncer in transaction mode in front of the server, with a
+// few connections for all, and gives the URL of a database through it.
+func (s *Server) Pooler(tb testing.TB, url string) string {
+	tb.Helper()
+	port, err := freePort()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "troupe-pool-") // not the test's own, which is closed to others
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
+	settings := fmt.Sprintf(`[databases]
+* = host=127.0.0.1 port=%d user=troupe
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = %d
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 3
+ignore_startup_parameters = extra_float_digits
+`, s.port, port)
+	config := filepath.Join(dir, "pgbouncer.ini")
+	if err := os.WriteFile(config, []byte(settings), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	path, err := exec.LookPath("pgbouncer")
+	if err != nil {
+		path = "/usr/sbin/pgbouncer"
+	}
+	if s.as != nil {
+		for _, name := range []string{dir, config} {
+			if err := os.Chown(name, int(s.as.Uid), int(s.as.Gid)); err != nil {
+				tb.Fatal(err)
+			}
+		}
+	}
+	cmd := exec.CommandContext(tb.Context(), path, "-q", config)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.as}
+	if err := cmd.Start(); err != nil {
+		tb.Fatalf("start PgBouncer; .ci/services installs it: %v", err)
+	}
+	tb.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	return strings.Replace(url, fmt.Sprintf(":%d/", s.port), fmt.Sprintf(":%d/", port), 1)
 }
