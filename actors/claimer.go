@@ -20,11 +20,14 @@ const (
 )
 
 // pollEvery is the heartbeat behind all hints: whatever message was lost, the
-// backlog is looked at again after this long.
-const pollEvery = time.Second
-
-// renewEvery is how often the node says that it lives.
-const renewEvery = 5 * time.Second
+// backlog and the other nodes are looked at again after this long.
+func (n *Node) pollEvery() time.Duration {
+	const usual = time.Second
+	if n.lease.granted > 0 {
+		return min(usual, n.lease.granted/3)
+	}
+	return usual
+}
 
 // claimer decides which tasks this node holds. It admits new ones, takes unheld
 // ones as room appears, looks after those nobody holds whose time has come, and
@@ -47,11 +50,11 @@ type claimer struct {
 	again    bool                // something came up while a claim was under way
 	during   map[task.Lane]int64 // its lowest ranks
 
+	tending    bool
 	lookingDue bool
 	dueAgain   bool
 	wakeGen    uint64
 	wakeAt     time.Time
-	renewed    time.Time
 	closed     bool
 }
 
@@ -109,6 +112,8 @@ func (c *claimer) Receive(ctx actor.Context) {
 		}
 	case poll:
 		c.poll(ctx)
+	case tended:
+		c.tended(msg)
 	case kindsChanged:
 		c.backlog = allBacklog
 		c.claim(ctx)
@@ -165,7 +170,7 @@ func (c *claimer) admit(ctx actor.Context, msg admit) {
 		ctx.Respond(submitted{results: results})
 		return
 	}
-	now := time.Now()
+	now := c.node.now()
 	ms := make([]task.Mutation, len(msg.subs))
 	over := 0
 	for i, sub := range msg.subs {
@@ -331,7 +336,7 @@ func (c *claimer) lookDue(ctx actor.Context) {
 	c.lookingDue, c.dueAgain = true, false
 	self, root := ctx.Self(), c.node.root
 	c.node.work(func(workCtx context.Context) {
-		tasks, next, err := c.node.cfg.Store.Due(workCtx, time.Now(), most)
+		tasks, next, err := c.node.cfg.Store.Due(workCtx, c.node.now(), most)
 		root.Send(self, dueFound{tasks: tasks, next: next, full: len(tasks) == most, err: err})
 	})
 }
@@ -344,7 +349,7 @@ func (c *claimer) dueFound(ctx actor.Context, msg dueFound) {
 		c.node.log.Warn("cannot look for due tasks", "error", msg.err)
 		return
 	}
-	now := time.Now()
+	now := c.node.now()
 	for _, t := range msg.tasks {
 		step, err := t.Expire(now)
 		if err != nil {
@@ -369,8 +374,8 @@ func (c *claimer) wakeBy(ctx actor.Context, at time.Time) {
 	c.wakeAt = at
 	c.wakeGen++
 	gen, self, root := c.wakeGen, ctx.Self(), c.node.root
-	wait := max(0, time.Until(at))
-	if wait > pollEvery {
+	wait := max(0, c.node.until(at))
+	if wait > c.node.pollEvery() {
 		c.wakeAt = time.Time{} // a poll comes first and learns it again
 		return
 	}
@@ -378,28 +383,45 @@ func (c *claimer) wakeBy(ctx actor.Context, at time.Time) {
 }
 
 func (c *claimer) poll(ctx actor.Context) {
-	c.rate += 0.5 * (float64(c.starts)/pollEvery.Seconds() - c.rate)
+	c.rate += 0.5 * (float64(c.starts)/c.node.pollEvery().Seconds() - c.rate)
 	c.starts = 0
 	c.lookDue(ctx)
-	c.renew()
+	c.tend(ctx)
 	c.backlog = min(c.backlog, noBacklog-1) // look once more, whatever was believed
 	ctx.Send(c.node.scheduler, poll{})      // answered with recount, which claims
 	c.pollAgain(ctx)
 }
 
-// renew says to the store that this node lives.
-func (c *claimer) renew() {
+// tend looks after what other nodes leave behind or have changed, where there
+// are others.
+func (c *claimer) tend(ctx actor.Context) {
 	n := c.node
-	now := time.Now()
-	if now.Sub(c.renewed) < renewEvery {
+	if n.lease.granted == 0 || c.tending {
 		return
 	}
-	c.renewed = now
+	c.tending = true
+	self, root, pauses := ctx.Self(), n.root, n.pauses.Load()
 	n.work(func(workCtx context.Context) {
-		if _, err := n.cfg.Store.Renew(workCtx, n.row(now)); err != nil && workCtx.Err() == nil {
-			n.log.Warn("cannot renew the node's row", "error", err)
+		err := n.bury(workCtx)
+		var o task.Overview
+		if err == nil {
+			o, err = n.cfg.Store.Overview(workCtx, task.Scope{})
 		}
+		root.Send(self, tended{overview: o, pauses: pauses, err: err})
 	})
+}
+
+func (c *claimer) tended(msg tended) {
+	c.tending = false
+	if msg.err != nil {
+		if c.node.life.Err() == nil {
+			c.node.log.Warn("cannot look after the other nodes", "error", msg.err)
+		}
+		return
+	}
+	if msg.pauses == c.node.pauses.Load() { // else it is older than what we know
+		c.node.learnPaused(pausedIn(msg.overview))
+	}
 }
 
 func (c *claimer) pollAgain(ctx actor.Context) {
@@ -407,5 +429,5 @@ func (c *claimer) pollAgain(ctx actor.Context) {
 		return
 	}
 	self, root := ctx.Self(), c.node.root
-	time.AfterFunc(pollEvery, func() { root.Send(self, poll{}) })
+	time.AfterFunc(c.node.pollEvery(), func() { root.Send(self, poll{}) })
 }

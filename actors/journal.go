@@ -216,24 +216,28 @@ func (j *journal) failed(ctx actor.Context, err error) {
 		j.complained = now
 		j.log.Error("the store refuses writes", "error", err)
 	}
-	j.committing = j.refuse(ctx, j.committing)
+	why := task.ErrUnavailable
+	if errors.Is(err, task.ErrUnknown) {
+		why = task.ErrUnknown // the node ends before it could find out
+	}
+	j.committing = j.refuse(ctx, j.committing, why)
 	if len(j.committing.ms) == 0 {
 		j.committing = nil
 		j.commit(ctx)
 		j.answerFlush(ctx)
 		return
 	}
-	j.broken, j.gathering = true, j.refuse(ctx, j.gathering)
+	j.broken, j.gathering = true, j.refuse(ctx, j.gathering, task.ErrUnavailable)
 	self, root := ctx.Self(), j.node.root
 	time.AfterFunc(commitRetry, func() { root.Send(self, retryCommit{}) })
 }
 
-// refuse answers the submitters in a batch and returns what is left of it.
-func (j *journal) refuse(ctx actor.Context, b *batch) *batch {
+// refuse tells the submitters in a batch why, and returns what is left of it.
+func (j *journal) refuse(ctx actor.Context, b *batch, why error) *batch {
 	rest := newBatch()
 	for i, m := range b.ms {
 		if o := b.owed[i]; o.reply != nil {
-			j.answer(ctx, &m, o, task.Outcome{Err: task.ErrUnavailable})
+			j.answer(ctx, &m, o, task.Outcome{Err: why})
 			continue
 		}
 		rest.add(m, b.owed[i])
@@ -349,7 +353,7 @@ func (j *journal) answerFlush(ctx actor.Context) {
 // that the store cannot digest is set apart, so that it fails alone.
 func appendAll(ctx context.Context, s task.Store, ms []task.Mutation, log *slog.Logger) ([]task.Outcome, error) {
 	outcomes, err := s.Append(ctx, ms)
-	for errors.Is(err, task.ErrUnknown) {
+	for errors.Is(err, task.ErrUnknown) && ctx.Err() == nil {
 		log.Warn("reading back a batch of unknown fate", "writes", len(ms), "error", err)
 		var kept bool
 		if kept, err = readBack(ctx, s, ms); err == nil && kept {
@@ -359,11 +363,10 @@ func appendAll(ctx context.Context, s task.Store, ms []task.Mutation, log *slog.
 			outcomes, err = s.Append(ctx, ms)
 			continue
 		}
+		err = task.ErrUnknown
 		select {
 		case <-ctx.Done():
-			return nil, task.ErrUnavailable
 		case <-time.After(commitRetry):
-			err = task.ErrUnknown
 		}
 	}
 	if err == nil || errors.Is(err, task.ErrUnavailable) || ctx.Err() != nil {

@@ -79,6 +79,11 @@ type (
 		err   error
 	}
 	kindsChanged struct{}
+	tended       struct {
+		overview task.Overview
+		pauses   uint64
+		err      error
+	}
 	stopClaiming struct{}
 )
 
@@ -266,5 +271,6 @@ func (pause) lane() lane       { return control }
 func (explain) lane() lane     { return control }
 func (gauges) lane() lane      { return control }
 func (claimed) lane() lane     { return control }
+func (tended) lane() lane      { return control }
 func (load) lane() lane        { return completion }
 func (poll) lane() lane        { return background }

@@ -20,6 +20,7 @@ type metrics struct {
 	lost    prometheus.Counter
 	panics  prometheus.Counter
 	buried  prometheus.Counter
+	fenced  prometheus.Counter
 	ended   *prometheus.CounterVec
 }
 
@@ -48,12 +49,15 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		buried: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "troupe_orphans_freed_total", Help: "Tasks freed from nodes that died.",
 		}),
+		fenced: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "troupe_node_fenced_total", Help: "How often this process lost its lease and began anew.",
+		}),
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "troupe_tasks_ended_total", Help: "Tasks that ended, by state.",
 		}, []string{"state"}),
 	}
 	for _, c := range []prometheus.Collector{
-		m.batch, m.commit, m.delay, m.held, m.waiting, m.running, m.watched, m.lost, m.panics, m.buried, m.ended,
+		m.batch, m.commit, m.delay, m.held, m.waiting, m.running, m.watched, m.lost, m.panics, m.buried, m.fenced, m.ended,
 	} {
 		if err := r.Register(c); err != nil {
 			return nil, err

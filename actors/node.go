@@ -2,6 +2,7 @@ package actors
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -25,6 +26,7 @@ type Config struct {
 	Address  string         // where it can be reached; informational
 	Capacity task.Resources // what attempts may hold at once
 	Limits   task.Limits
+	Lease    time.Duration // how long the node may be silent, where that matters; the store's own if 0
 
 	Retention task.Retention // Now is ignored
 }
@@ -37,6 +39,7 @@ type Node struct {
 	counters    counters
 	incarnation task.Incarnation
 	since       time.Time
+	lease       lease
 
 	system *actor.ActorSystem
 	root   *actor.RootContext
@@ -55,6 +58,7 @@ type Node struct {
 	sessionCount atomic.Int64
 	draining     atomic.Bool
 	stopped      atomic.Bool
+	pauses       atomic.Uint64 // queues paused or resumed here
 
 	mu       sync.RWMutex
 	handlers map[string]Handler
@@ -69,33 +73,34 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
-	n := &Node{
-		cfg: cfg, log: cfg.Log, metrics: m, since: time.Now(), crew: newCrew(),
+	return launch(ctx, cfg, m)
+}
+
+func launch(ctx context.Context, cfg Config, m *metrics) (n *Node, err error) {
+	n = &Node{
+		cfg: cfg, log: cfg.Log, metrics: m, since: time.Now(), crew: newCrew(), lease: lease{lost: make(chan struct{})},
 		handlers: map[string]Handler{}, paused: map[task.Queue]bool{},
 	}
-	joined, err := cfg.Store.Renew(ctx, task.Node{Name: cfg.Name, Address: cfg.Address, Started: n.since, Seen: n.since})
-	if err != nil {
+	n.life, n.end = context.WithCancel(context.WithoutCancel(ctx))
+	defer func() {
+		if err != nil {
+			n.end()
+			if n.lease.fuse != nil {
+				n.lease.fuse.Stop()
+			}
+		}
+	}()
+	if err := n.join(ctx); err != nil {
 		return nil, fmt.Errorf("join the store: %w", err)
 	}
-	n.incarnation = joined.Incarnation
-	freed, err := bury(ctx, cfg.Store, time.Now)
-	if err != nil {
+	if err := n.bury(ctx); err != nil {
 		return nil, fmt.Errorf("free the tasks of dead nodes: %w", err)
-	}
-	if freed > 0 {
-		m.buried.Add(float64(freed))
-		n.log.Info("freed tasks of a node that died", "tasks", freed)
 	}
 	overview, err := cfg.Store.Overview(ctx, task.Scope{})
 	if err != nil {
 		return nil, fmt.Errorf("read the queues: %w", err)
 	}
-	for _, q := range overview.Queues {
-		if q.Paused {
-			n.paused[task.Queue{Namespace: q.Namespace, Name: q.Name}] = true
-		}
-	}
-	n.life, n.end = context.WithCancel(context.WithoutCancel(ctx))
+	n.paused = pausedIn(overview)
 	n.system = actor.NewActorSystem(
 		actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return libraryLogger(n.log) }),
 		actor.WithDeadLetterRequestLogging(false),
@@ -106,7 +111,19 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	n.top = n.root.Spawn(n.props(func() actor.Actor { return &nodeActor{node: n, ready: ready} },
 		supervisor{log: n.log, registry: n.registry}))
 	<-ready
+	n.work(n.keep)
 	return n, nil
+}
+
+// pausedIn picks the paused queues out of what there is.
+func pausedIn(o task.Overview) map[task.Queue]bool {
+	paused := map[task.Queue]bool{}
+	for _, q := range o.Queues {
+		if q.Paused {
+			paused[task.Queue{Namespace: q.Namespace, Name: q.Name}] = true
+		}
+	}
+	return paused
 }
 
 // libraryLogger lets through what the actor library says of trouble. Its
@@ -158,8 +175,10 @@ func (n *Node) registry(pid *actor.PID) bool {
 }
 
 // row is the node's row as it is now.
-func (n *Node) row(now time.Time) task.Node {
-	return task.Node{Incarnation: n.incarnation, Name: n.cfg.Name, Address: n.cfg.Address, Started: n.since, Seen: now}
+func (n *Node) row() task.Node {
+	return task.Node{
+		Incarnation: n.incarnation, Name: n.cfg.Name, Address: n.cfg.Address, Started: n.since, Seen: time.Now(), Lease: n.cfg.Lease,
+	}
 }
 
 // Handle makes h the handler of a kind on this node.
@@ -198,7 +217,7 @@ func (n *Node) pausedQueues() []task.Queue {
 // until ctx ends; those left are cut off and handed back, uncounted. Watchers
 // are told to come back elsewhere.
 func (n *Node) Drain(ctx context.Context) {
-	if n.draining.Swap(true) {
+	if n.draining.Swap(true) || n.isLost() {
 		return
 	}
 	background := context.WithoutCancel(ctx) // the bound is on attempts, not on storing their ends
@@ -217,7 +236,7 @@ const handBackWithin = 5 * time.Second
 
 // awaitIdle waits until no task is held, asking again as long as ctx lives.
 func (n *Node) awaitIdle(ctx context.Context, how drain) bool {
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && n.life.Err() == nil {
 		step, cancel := context.WithTimeout(ctx, time.Second)
 		_, err := ask[drained](step, n, n.holder, how)
 		cancel()
@@ -225,7 +244,7 @@ func (n *Node) awaitIdle(ctx context.Context, how drain) bool {
 			return true
 		}
 	}
-	return false
+	return n.life.Err() != nil
 }
 
 // Stop ends the actors and waits for the node's goroutines, then says goodbye
@@ -241,10 +260,16 @@ func (n *Node) Stop(ctx context.Context) error {
 	n.running.Wait()
 	n.crew.stop()
 	n.dispatcher.stop()
-	left := n.row(time.Now())
+	if n.lease.fuse != nil {
+		n.lease.fuse.Stop()
+	}
+	if n.isLost() {
+		return nil // there is nobody to say goodbye for
+	}
+	left := n.row()
 	left.Left = true
 	_, err := n.cfg.Store.Renew(ctx, left)
-	if err != nil {
+	if err != nil && !errors.Is(err, task.ErrStale) {
 		return fmt.Errorf("leave the store: %w", err)
 	}
 	if stopErr != nil {

@@ -1,8 +1,6 @@
 package actors
 
 import (
-	"time"
-
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/troupe-run/troupe/runtime/schedule"
@@ -60,7 +58,7 @@ func (s *scheduler) Receive(ctx actor.Context) {
 	case shed:
 		s.shed(ctx, msg.n)
 	case explain:
-		reason, found := s.core.Explain(schedule.ID(msg.id), time.Now())
+		reason, found := s.core.Explain(schedule.ID(msg.id), s.node.now())
 		ctx.Respond(explained{reason: reason, found: found})
 	case gauges:
 		ctx.Respond(gauged{gauges: s.core.Resources(), waiting: s.core.Waiting(), running: s.core.Running()})
@@ -90,7 +88,7 @@ func (s *scheduler) busy(msg busy) {
 // dispatch starts everything that can start now.
 func (s *scheduler) dispatch(ctx actor.Context) {
 	for {
-		entry, ok := s.core.Next(time.Now())
+		entry, ok := s.core.Next(s.node.now())
 		if !ok {
 			break
 		}

@@ -55,7 +55,7 @@ func (s *sweeper) sweep(ctx actor.Context) {
 	}
 	s.busy = true
 	r := s.node.cfg.Retention
-	r.Now = time.Now()
+	r.Now = s.node.now()
 	self, n := ctx.Self(), s.node
 	n.work(func(workCtx context.Context) {
 		tasks, err := n.cfg.Store.Sweep(workCtx, r, sweepBatch)

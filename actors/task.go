@@ -135,12 +135,12 @@ func (a *taskActor) started(ctx actor.Context) {
 		return
 	}
 	if a.row.State == task.Scheduled {
-		a.after(ctx, tickDue, time.Until(a.row.RunAt))
+		a.after(ctx, tickDue, a.node.until(a.row.RunAt))
 	} else {
 		a.ready(ctx, false)
 	}
 	if !a.row.Deadline.IsZero() {
-		a.after(ctx, tickDeadline, time.Until(a.row.Deadline))
+		a.after(ctx, tickDeadline, a.node.until(a.row.Deadline))
 	}
 }
 
@@ -182,7 +182,7 @@ func (a *taskActor) start(ctx actor.Context) {
 		a.give(ctx, a.row.Release())
 		return
 	}
-	now := time.Now()
+	now := a.node.now()
 	must := a.row.MustStoreStart()
 	step, err := a.row.Start(now, a.node.cfg.Name, "local")
 	if err != nil {
@@ -219,7 +219,7 @@ func (a *taskActor) said(ctx actor.Context, msg said) {
 	if msg.attempt != a.row.Attempt || a.row.State != task.Running {
 		return // of an attempt that is over
 	}
-	now := time.Now()
+	now := a.node.now()
 	switch {
 	case msg.checkpoint != nil:
 		a.row.Checkpoint, a.dirty = msg.checkpoint, true
@@ -340,7 +340,7 @@ func (a *taskActor) finished(ctx actor.Context, msg finished) {
 	if a.row.State != task.Running || a.row.Attempt != msg.attempt {
 		return // its end has been decided without it
 	}
-	now := time.Now()
+	now := a.node.now()
 	switch {
 	case errors.Is(a.cutOff, ErrDrained):
 		if msg.failure != nil { // one that made it in spite of the cut counts as done
@@ -358,7 +358,7 @@ func (a *taskActor) finished(ctx actor.Context, msg finished) {
 }
 
 func (a *taskActor) fail(ctx actor.Context, f task.Failure) {
-	now := time.Now()
+	now := a.node.now()
 	step := must(a.row.Fail(now, f, chance()))
 	if step.Task.State.Terminal() {
 		a.end(ctx, step)
@@ -444,7 +444,7 @@ func (a *taskActor) cancel(ctx actor.Context, msg cancel) {
 		ctx.Respond(notHeld{})
 		return
 	}
-	step, err := a.row.Cancel(time.Now(), msg.reason)
+	step, err := a.row.Cancel(a.node.now(), msg.reason)
 	if err != nil {
 		ctx.Respond(cancelled{err: err})
 		return
@@ -485,7 +485,7 @@ func (a *taskActor) expel(ctx actor.Context) {
 	starting := a.starting
 	a.cut(ctx, ErrDrained)
 	if starting {
-		a.give(ctx, must(a.row.HandBack(time.Now())))
+		a.give(ctx, must(a.row.HandBack(a.node.now())))
 	}
 }
 
@@ -493,7 +493,7 @@ func (a *taskActor) tick(ctx actor.Context, msg tick) {
 	if msg.gen != a.gens[msg.kind] {
 		return
 	}
-	now := time.Now()
+	now := a.node.now()
 	switch msg.kind {
 	case tickFlush:
 		a.flushTick = false
@@ -561,7 +561,7 @@ func (a *taskActor) reread(ctx actor.Context, msg reread) {
 	default:
 		ctx.Send(a.node.workers, abort{id: msg.task.ID, attempt: msg.task.Attempt, cause: ErrLost})
 		a.row, a.disk = msg.task, msg.task
-		a.give(ctx, msg.task.Lost(time.Now(), task.CodeWorkerCrashed, chance()))
+		a.give(ctx, msg.task.Lost(a.node.now(), task.CodeWorkerCrashed, chance()))
 	}
 }
 

@@ -89,7 +89,7 @@ func (n *Node) Cancel(ctx context.Context, namespace string, id task.ID, reason 
 			return c.task, c.err
 		}
 		t, err := n.change(ctx, namespace, id, func(t task.Task) (task.Mutation, error) {
-			step, err := t.Cancel(time.Now(), reason)
+			step, err := t.Cancel(n.now(), reason)
 			return step.Mutation(), err
 		})
 		if !errors.Is(err, errHeld) {
@@ -110,7 +110,7 @@ func (n *Node) Cancel(ctx context.Context, namespace string, id task.ID, reason 
 // Rerun starts a failed or cancelled task anew.
 func (n *Node) Rerun(ctx context.Context, namespace string, id task.ID) (task.Task, error) {
 	t, err := n.change(ctx, namespace, id, func(t task.Task) (task.Mutation, error) {
-		step, err := t.Rerun(time.Now())
+		step, err := t.Rerun(n.now())
 		return step.Mutation(), err
 	})
 	if errors.Is(err, errHeld) {
@@ -143,17 +143,40 @@ func (n *Node) Pause(ctx context.Context, namespace, queue string, paused bool) 
 	if err != nil {
 		return task.Queue{}, fmt.Errorf("pause queue: %w", err)
 	}
-	key := task.Queue{Namespace: namespace, Name: queue}
+	n.pauses.Add(1)
+	n.setPaused(task.Queue{Namespace: namespace, Name: queue}, paused)
+	return q, nil
+}
+
+// setPaused acts on what the store has: a queue, without its Paused, is stopped
+// or goes on.
+func (n *Node) setPaused(q task.Queue, paused bool) {
 	n.mu.Lock()
+	was := n.paused[q]
 	if paused {
-		n.paused[key] = true
+		n.paused[q] = true
 	} else {
-		delete(n.paused, key)
+		delete(n.paused, q)
 	}
 	n.mu.Unlock()
-	n.root.Send(n.scheduler, pause{namespace: namespace, queue: queue, paused: paused})
+	if was == paused {
+		return
+	}
+	n.root.Send(n.scheduler, pause{namespace: q.Namespace, queue: q.Name, paused: paused})
 	n.root.Send(n.claimer, kindsChanged{})
-	return q, nil
+}
+
+// learnPaused does the same for all queues at once: what another node has paused
+// is seen here with the next look at the store.
+func (n *Node) learnPaused(now map[task.Queue]bool) {
+	for _, q := range n.pausedQueues() {
+		if !now[q] {
+			n.setPaused(q, false)
+		}
+	}
+	for q := range now {
+		n.setPaused(q, true)
+	}
 }
 
 // Explain says why a task is not running; the Waiting is nil where it is, or

@@ -97,33 +97,37 @@ func ask[T any](ctx context.Context, n *Node, to *actor.PID, msg any) (T, error)
 	return typed, nil
 }
 
-// bury ends the attempts and the holds of dead nodes, in bounded batches, and
-// says how many tasks it freed.
-func bury(ctx context.Context, s task.Store, now func() time.Time) (int, error) {
+// bury ends the attempts and the holds of dead nodes, in bounded batches.
+func (n *Node) bury(ctx context.Context) error {
 	const most = 1000
 	freed := 0
+	defer func() {
+		if freed > 0 {
+			n.metrics.buried.Add(float64(freed))
+			n.log.Info("freed tasks of a node that died", "tasks", freed)
+		}
+	}()
 	for {
-		orphans, err := s.Orphans(ctx, most)
+		orphans, err := n.cfg.Store.Orphans(ctx, most)
 		if err != nil || len(orphans) == 0 {
-			return freed, err
+			return err
 		}
 		ms := make([]task.Mutation, len(orphans))
 		for i, t := range orphans {
-			ms[i] = t.Lost(now(), task.CodeNodeLost, chance()).Mutation()
+			ms[i] = t.Lost(n.now(), task.CodeNodeLost, chance()).Mutation()
 		}
-		outcomes, err := s.Append(ctx, ms)
+		outcomes, err := n.cfg.Store.Append(ctx, ms)
 		if err != nil {
-			return freed, err
+			return err
 		}
-		held := 0
+		before := freed
 		for _, out := range outcomes {
 			if out.Err == nil {
-				held++
+				freed++
 			}
 		}
-		freed += held
-		if held == 0 {
-			return freed, nil // somebody else buries them
+		if freed == before {
+			return nil // somebody else buries them
 		}
 	}
 }

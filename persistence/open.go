@@ -89,5 +89,5 @@ func opener(url string) (openFunc, error) {
 			return s, nil
 		}, nil
 	}
-	return nil, fmt.Errorf("%w: %q; use sqlite:DIR, postgres://… or memory:", ErrScheme, scheme)
+	return nil, fmt.Errorf("%w: %q; use sqlite:DIR or postgres://…", ErrScheme, scheme)
 }

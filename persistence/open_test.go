@@ -44,9 +44,9 @@ func TestURLNamesAStore(t *testing.T) {
 
 func TestURLThatNamesNoStoreIsRefused(t *testing.T) {
 	for url, says := range map[string]string{
-		"mysql:secret": `"mysql"; use sqlite:DIR, postgres://… or memory:`,
-		"sqlite:":      "use sqlite:DIR, postgres://… or memory:",
-		"memory:x":     "use sqlite:DIR, postgres://… or memory:",
+		"mysql:secret": `"mysql"; use sqlite:DIR or postgres://…`,
+		"sqlite:":      "use sqlite:DIR or postgres://…",
+		"memory:x":     "use sqlite:DIR or postgres://…",
 	} {
 		_, err := persistence.Open(t.Context(), url, persistence.Options{})
 		if !errors.Is(err, persistence.ErrScheme) || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "secret") {

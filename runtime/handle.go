@@ -40,7 +40,7 @@ type Task[In any] struct {
 // fn must return soon after ctx ends. An error it returns may be retried unless
 // it is [Permanent]; a [task.Failure] is kept as it is.
 func Handle[In, Out any](r *Runtime, kind string, fn func(context.Context, *Task[In]) (Out, error)) {
-	r.node.Handle(kind, func(ctx context.Context, job *actors.Job) (json.RawMessage, error) {
+	r.handle(kind, func(ctx context.Context, job *actors.Job) (json.RawMessage, error) {
 		t := &Task[In]{ID: job.Task.ID, Attempt: job.Task.Attempt, Labels: job.Task.Labels, job: job}
 		if err := json.Unmarshal(job.Task.Payload, &t.Payload); err != nil {
 			return nil, &task.Failure{Code: task.CodeInvalidPayload, Message: err.Error()}

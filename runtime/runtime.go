@@ -26,7 +26,8 @@ import (
 
 // Runtime is a running node. Its methods may be called from any goroutine.
 type Runtime struct {
-	node     *actors.Node
+	*lives
+
 	store    task.Store
 	ownStore bool
 	limits   task.Limits
@@ -43,6 +44,7 @@ type options struct {
 	capacity  task.Resources
 	limits    task.Limits
 	drain     time.Duration
+	lease     time.Duration
 	retention task.Retention
 }
 
@@ -77,6 +79,11 @@ func WithLimits(l task.Limits) Option { return func(o *options) { o.limits = l }
 // WithDrainTimeout bounds how long Close lets attempts finish; 30 s otherwise.
 func WithDrainTimeout(d time.Duration) Option { return func(o *options) { o.drain = d } }
 
+// WithLease sets for how long the node may be silent before others take its
+// tasks over, where nodes share a store; 10 s otherwise. A shorter one makes
+// others notice sooner, and a busy machine or network cost the node its tasks.
+func WithLease(d time.Duration) Option { return func(o *options) { o.lease = d } }
+
 // WithRetention says what may be forgotten; otherwise ended tasks are kept for
 // seven days.
 func WithRetention(r task.Retention) Option { return func(o *options) { o.retention = r } }
@@ -108,7 +115,7 @@ func Open(ctx context.Context, opts ...Option) (*Runtime, error) {
 		o.name, _ = os.Hostname()
 		o.name = cmp.Or(o.name, "troupe")
 	}
-	r := &Runtime{store: o.store, limits: o.limits.WithDefaults(), drain: o.drain}
+	r := &Runtime{lives: newLives(o.log), store: o.store, limits: o.limits.WithDefaults(), drain: o.drain}
 	if r.store == nil {
 		store, err := persistence.Open(ctx, o.data, persistence.Options{Log: o.log})
 		if err != nil {
@@ -118,7 +125,7 @@ func Open(ctx context.Context, opts ...Option) (*Runtime, error) {
 	}
 	node, err := actors.Start(ctx, actors.Config{
 		Store: r.store, Log: o.log, Metrics: o.metrics, Name: o.name, Address: o.address,
-		Capacity: capacity(o.capacity), Limits: r.limits, Retention: o.retention,
+		Capacity: capacity(o.capacity), Limits: r.limits, Lease: o.lease, Retention: o.retention,
 	})
 	if err != nil {
 		if r.ownStore {
@@ -126,7 +133,7 @@ func Open(ctx context.Context, opts ...Option) (*Runtime, error) {
 		}
 		return nil, fmt.Errorf("open runtime: %w", err)
 	}
-	r.node = node
+	r.begin(node)
 	return r, nil
 }
 
@@ -162,7 +169,7 @@ func machineMemory() int64 {
 // counting, and watchers are told to come back.
 func (r *Runtime) Close(ctx context.Context) error {
 	r.Drain(ctx)
-	err := r.node.Stop(context.WithoutCancel(ctx))
+	err := r.node().Stop(context.WithoutCancel(ctx))
 	if r.ownStore {
 		err = errors.Join(err, r.store.Close())
 	}
@@ -177,7 +184,8 @@ func (r *Runtime) Close(ctx context.Context) error {
 func (r *Runtime) Drain(ctx context.Context) {
 	bounded, cancel := context.WithTimeout(ctx, r.drain)
 	defer cancel()
-	r.node.Drain(bounded)
+	r.end()
+	r.node().Drain(bounded)
 }
 
 // Submit stores one task of a kind with any payload that encodes to JSON, and
@@ -204,7 +212,7 @@ func (r *Runtime) Enqueue(ctx context.Context, subs []task.Submission) []task.Su
 	results := make([]task.Submitted, len(subs))
 	checked := make([]task.Submission, 0, len(subs))
 	places := make([]int, 0, len(subs))
-	now := time.Now()
+	now := r.node().Now()
 	for i, sub := range subs {
 		spec, err := r.limits.Check(sub.Spec, now)
 		if err != nil {
@@ -220,7 +228,7 @@ func (r *Runtime) Enqueue(ctx context.Context, subs []task.Submission) []task.Su
 	if len(checked) == 0 {
 		return results
 	}
-	for i, answer := range r.node.Submit(ctx, checked) {
+	for i, answer := range r.node().Submit(ctx, checked) {
 		results[places[i]] = answer
 	}
 	return results
@@ -290,7 +298,7 @@ func (r *Runtime) ahead(ctx context.Context, namespace string, id task.ID, after
 // Cancel ends a task that has not ended; a running attempt is told to stop. It
 // returns once the end is on disk.
 func (r *Runtime) Cancel(ctx context.Context, namespace string, id task.ID, reason string) (task.Task, error) {
-	t, err := r.node.Cancel(ctx, namespace, id, reason)
+	t, err := r.node().Cancel(ctx, namespace, id, reason)
 	if err != nil {
 		return t, fmt.Errorf("cancel task %s: %w", id, err)
 	}
@@ -310,7 +318,7 @@ func (r *Runtime) CancelBatch(ctx context.Context, namespace string, batch task.
 			return count, fmt.Errorf("cancel batch %s: %w", batch, err)
 		}
 		for _, t := range tasks {
-			_, err := r.node.Cancel(ctx, namespace, t.ID, "batch cancelled")
+			_, err := r.node().Cancel(ctx, namespace, t.ID, "batch cancelled")
 			switch {
 			case err == nil:
 				count++
@@ -328,7 +336,7 @@ func (r *Runtime) CancelBatch(ctx context.Context, namespace string, batch task.
 
 // Rerun starts a failed or cancelled task anew.
 func (r *Runtime) Rerun(ctx context.Context, namespace string, id task.ID) (task.Task, error) {
-	t, err := r.node.Rerun(ctx, namespace, id)
+	t, err := r.node().Rerun(ctx, namespace, id)
 	if err != nil {
 		return t, fmt.Errorf("retry task %s: %w", id, err)
 	}
@@ -337,7 +345,7 @@ func (r *Runtime) Rerun(ctx context.Context, namespace string, id task.ID) (task
 
 // Delete forgets a task that has ended.
 func (r *Runtime) Delete(ctx context.Context, namespace string, id task.ID) error {
-	if err := r.node.Delete(ctx, namespace, id); err != nil {
+	if err := r.node().Delete(ctx, namespace, id); err != nil {
 		return fmt.Errorf("delete task %s: %w", id, err)
 	}
 	return nil
@@ -349,7 +357,7 @@ func (r *Runtime) Explain(ctx context.Context, namespace string, id task.ID) (ta
 	if err != nil {
 		return task.Explanation{}, fmt.Errorf("explain task %s: %w", id, err)
 	}
-	w, err := r.node.Explain(ctx, t)
+	w, err := r.node().Explain(ctx, t)
 	if err != nil {
 		return task.Explanation{}, fmt.Errorf("explain task %s: %w", id, err)
 	}
@@ -367,18 +375,20 @@ func (r *Runtime) Overview(ctx context.Context, s task.Scope) (task.Overview, er
 
 // Pause stops a queue, or lets it go on; attempts under way are not touched.
 func (r *Runtime) Pause(ctx context.Context, namespace, queue string, paused bool) (task.Queue, error) {
-	return r.node.Pause(ctx, namespace, queue, paused)
+	return r.node().Pause(ctx, namespace, queue, paused)
 }
 
 // Workers lists what runs tasks.
-func (r *Runtime) Workers(ctx context.Context) ([]task.Worker, error) { return r.node.Workers(ctx) }
+func (r *Runtime) Workers(ctx context.Context) ([]task.Worker, error) { return r.node().Workers(ctx) }
 
 // Resources gauges what attempts may hold and do hold.
-func (r *Runtime) Resources(ctx context.Context) ([]task.Gauge, error) { return r.node.Resources(ctx) }
+func (r *Runtime) Resources(ctx context.Context) ([]task.Gauge, error) {
+	return r.node().Resources(ctx)
+}
 
 // Stats counts what the node has done and what there is.
 func (r *Runtime) Stats(ctx context.Context, namespace string) (task.Stats, error) {
-	s, err := r.node.Stats(ctx)
+	s, err := r.node().Stats(ctx)
 	if err != nil {
 		return task.Stats{}, err
 	}
@@ -388,7 +398,7 @@ func (r *Runtime) Stats(ctx context.Context, namespace string) (task.Stats, erro
 
 // Ready says whether the node takes work: nil, or why not.
 func (r *Runtime) Ready(ctx context.Context) error {
-	if err := r.node.Ready(); err != nil {
+	if err := r.node().Ready(); err != nil {
 		return err
 	}
 	_, err := r.store.Overview(ctx, task.Scope{Namespace: task.DefaultNamespace})
@@ -397,5 +407,5 @@ func (r *Runtime) Ready(ctx context.Context) error {
 
 // OpenSession begins a watcher's session, which puts its frames into out.
 func (r *Runtime) OpenSession(namespace string, out task.Outbox) task.Session {
-	return r.node.OpenSession(namespace, out)
+	return r.node().OpenSession(namespace, out)
 }

@@ -57,7 +57,7 @@ type config struct {
 	demo, migrate             bool
 	resources                 task.Resources
 	retention                 task.Retention
-	drain                     time.Duration
+	drain, lease              time.Duration
 	logLevel, logFormat       string
 
 	texts, sources map[string]string // for --print-config
@@ -215,7 +215,7 @@ func checkConfig(texts, sources map[string]string, person bool) (*config, error)
 	if texts["redis"] != "" {
 		refuse("redis", "Redis is not built in yet")
 	}
-	if lease := duration("lease"); lease < time.Second {
+	if c.lease = duration("lease"); c.lease < time.Second {
 		refuse("lease", "must be at least 1s")
 	}
 	c.demo, c.migrate, c.allowPrivate = !flag("no-demo"), !flag("no-migrate"), flag("allow-private-http")

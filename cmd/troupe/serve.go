@@ -126,7 +126,7 @@ func startNode(ctx context.Context, cfg *config, log *slog.Logger, address strin
 	}
 	rt, err := runtime.Open(ctx, runtime.WithStore(store), runtime.WithLogger(log), runtime.WithMetrics(registry),
 		runtime.WithName(cfg.name), runtime.WithAddress(l.Addr().String()), runtime.WithCapacity(cfg.resources),
-		runtime.WithDrainTimeout(cfg.drain), runtime.WithRetention(cfg.retention))
+		runtime.WithDrainTimeout(cfg.drain), runtime.WithLease(cfg.lease), runtime.WithRetention(cfg.retention))
 	if err != nil {
 		return nil, errors.Join(err, store.Close(), l.Close())
 	}

@@ -58,6 +58,7 @@ func (s *Store) Close() error { return nil }
 
 // Renew implements [task.Store].
 func (s *Store) Renew(ctx context.Context, n task.Node) (task.Node, error) {
+	n.Lease = 0
 	n.Started, n.Seen = micro(n.Started), micro(n.Seen)
 	err := s.do(ctx, "Renew", nil, func() error {
 		if n.Incarnation == 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -63,7 +64,7 @@ func endsOf(tb testing.TB, tasks []task.Task) (ms []task.Mutation) {
 		}
 		m := end.Mutation()
 		m.Guard = t.Guard()
-		m.Events = append(started.Events, end.Events...)
+		m.Events = slices.Concat(started.Events, end.Events)
 		ms = append(ms, m)
 	}
 	return ms

@@ -3,7 +3,7 @@ package postgres_test
 import (
 	"context"
 	"errors"
-	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -155,7 +155,7 @@ func TestNothingAcknowledgedIsLostAndNothingIsDoubled(t *testing.T) {
 			for _, c := range o.Counts {
 				counted += c.Tasks
 			}
-			if rows := own.Exec(t, "test1", "SELECT count(*) FROM troupe.tasks"); rows != fmt.Sprint(counted) {
+			if rows := own.Exec(t, "test1", "SELECT count(*) FROM troupe.tasks"); rows != strconv.FormatInt(counted, 10) {
 				t.Errorf("%s tasks, counted %d", rows, counted)
 			}
 		})

@@ -51,6 +51,7 @@ func (s *Store) Renew(ctx context.Context, n task.Node) (task.Node, error) {
 	case !found:
 		return task.Node{}, fmt.Errorf("renew node %d: %w", n.Incarnation, task.ErrStale)
 	}
+	n.Lease = lease
 	n.Started, n.Seen = codec.Micros(n.Started.UnixMicro()), n.Seen.UTC()
 	return n, nil
 }

@@ -11,6 +11,7 @@ import (
 // Renew implements [task.Store]. That we have the directory's lock proves every
 // earlier node dead.
 func (s *Store) Renew(ctx context.Context, n task.Node) (task.Node, error) {
+	n.Lease = 0 // the lock on the directory is all it takes
 	n.Started, n.Seen = codec.Micros(n.Started.UnixMicro()), codec.Micros(n.Seen.UnixMicro())
 	err := s.write(ctx, "renew node", func(t *tx) error {
 		within := context.WithoutCancel(ctx)

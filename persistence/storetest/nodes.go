@@ -29,6 +29,10 @@ var nodeRules = []rule{
 		if err != nil {
 			s.Fatal(err)
 		}
+		if (n.Lease > 0) != s.subject.Shared {
+			s.Errorf("granted a lease of %v", n.Lease)
+		}
+		n.Lease = 0 // not read back
 		s.same(s.overview(task.Scope{}).Nodes, []task.Node{n})
 		n.Seen, n.Address = epoch.Add(time.Minute), "b:2"
 		got, err := s.store.Renew(s.ctx, n)
@@ -38,6 +42,7 @@ var nodeRules = []rule{
 		if s.subject.Shared && got.Seen.After(n.Seen) {
 			n.Seen = got.Seen
 		}
+		got.Lease = 0
 		s.same(got, n)
 		s.same(s.overview(task.Scope{Namespace: "acme"}).Nodes, []task.Node{n})
 		n.Left = true
@@ -108,6 +113,9 @@ var sharedRules = []rule{
 		n, err := s.store.Renew(s.ctx, task.Node{Name: "n", Lease: 50 * time.Millisecond})
 		if err != nil {
 			s.Fatal(err)
+		}
+		if n.Lease != 50*time.Millisecond {
+			s.Errorf("asked for a lease of 50ms, granted %v", n.Lease)
 		}
 		held := s.insert(s.spec(), 0, n.Incarnation)
 		kept := s.insert(s.spec(), 0, s.join())

@@ -240,6 +240,7 @@ func (w *walker) join(*rapid.T) {
 	for i := range w.model.nodes {
 		w.model.nodes[i].Left = w.model.nodes[i].Left || !w.test.subject.Shared
 	}
+	n.Lease = 0 // not read back
 	w.model.nodes = append(w.model.nodes, n)
 }
 
@@ -258,6 +259,7 @@ func (w *walker) leave(rt *rapid.T) {
 	left.Seen, left.Left = w.now, true
 	left, err := w.test.store.Renew(w.test.ctx, left)
 	w.must(err)
+	left.Lease = 0
 	*n = left
 }
 

@@ -218,8 +218,9 @@ type Node struct {
 	Started     time.Time
 	Seen        time.Time // last renewal, by the store's clock
 	Left        bool
-	// Lease is for how long it may be silent before others bury it; asked for, and
-	// not read back. Zero: as long as the store sees fit.
+	// Lease is for how long it may be silent before others bury it. Renew is asked
+	// for so much, zero being as much as the store sees fit, and answers with what
+	// it grants, zero where a lease never ends. It is not read back.
 	Lease time.Duration
 }
 
