@@ -17,6 +17,7 @@ const remembered = 24 * time.Hour
 func (s *Store) Overview(ctx context.Context, scope task.Scope) (task.Overview, error) {
 	var o task.Overview
 	err := s.do(ctx, "Overview", nil, func() error {
+		s.bury()
 		within := func(namespace string) bool { return scope.Namespace == "" || scope.Namespace == namespace }
 		counts := map[task.Count]int64{}
 		queues := map[named]task.Queue{}

@@ -60,6 +60,7 @@ func (s *Store) Due(ctx context.Context, now time.Time, limit int) ([]task.Task,
 func (s *Store) Orphans(ctx context.Context, limit int) ([]task.Task, error) {
 	var orphans []task.Task
 	err := s.do(ctx, "Orphans", nil, func() error {
+		s.bury()
 		rows := s.where(func(t task.Task) bool {
 			n, known := s.nodes[t.Holder]
 			return t.Holder != 0 && (!known || n.Left)

@@ -2,6 +2,7 @@ package memory
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -19,6 +20,8 @@ type Store struct {
 	requests map[named]request
 	queues   map[named]task.Queue
 	nodes    map[task.Incarnation]task.Node
+	expires  map[task.Incarnation]time.Time // of a shared store: where leases end
+	shared   bool
 	newest   task.Incarnation
 	arrived  int // how many tasks were inserted
 }
@@ -53,29 +56,60 @@ func New() *Store {
 	}
 }
 
+// NewShared makes an empty store that many nodes may have at once, with leases:
+// what a database does for nodes on many machines, for those of one test. Its
+// clock is the process's, so that time may be virtual.
+func NewShared() *Store {
+	s := New()
+	s.shared, s.expires = true, map[task.Incarnation]time.Time{}
+	return s
+}
+
+// defaultLease is for how long a node may be silent that does not say.
+const defaultLease = 10 * time.Second
+
+// bury marks the nodes of a shared store whose lease has ended.
+func (s *Store) bury() {
+	for i, n := range s.nodes {
+		if s.shared && !n.Left && !time.Now().Before(s.expires[i]) {
+			n.Left = true
+			s.nodes[i] = n
+		}
+	}
+}
+
 // Close implements [task.Store]. It keeps the tasks.
 func (s *Store) Close() error { return nil }
 
 // Renew implements [task.Store].
 func (s *Store) Renew(ctx context.Context, n task.Node) (task.Node, error) {
+	lease := cmp.Or(n.Lease, defaultLease)
 	n.Lease = 0
 	n.Started, n.Seen = micro(n.Started), micro(n.Seen)
 	err := s.do(ctx, "Renew", nil, func() error {
+		s.bury()
 		if n.Incarnation == 0 {
 			s.newest++
 			n.Incarnation = s.newest
 			for i, old := range s.nodes {
-				old.Left = true
+				old.Left = old.Left || !s.shared
 				s.nodes[i] = old
 			}
 		} else if old, ok := s.nodes[n.Incarnation]; !ok || old.Left {
 			return fmt.Errorf("renew node %d: %w", n.Incarnation, task.ErrStale)
+		}
+		if s.shared {
+			n.Seen = micro(time.Now())
+			s.expires[n.Incarnation] = n.Seen.Add(lease)
 		}
 		s.nodes[n.Incarnation] = n
 		return nil
 	})
 	if err != nil {
 		return task.Node{}, err
+	}
+	if s.shared {
+		n.Lease = lease
 	}
 	return n, nil
 }

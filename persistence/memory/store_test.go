@@ -8,15 +8,18 @@ import (
 	"github.com/troupe-run/troupe/runtime/task"
 )
 
+func reopen(tb testing.TB, s task.Store) task.Store {
+	tb.Helper()
+	if err := s.Close(); err != nil {
+		tb.Fatal(err)
+	}
+	return s
+}
+
 func TestStore(t *testing.T) {
-	storetest.Run(t, storetest.Subject{
-		Open: func(testing.TB) task.Store { return memory.New() },
-		Reopen: func(tb testing.TB, s task.Store) task.Store {
-			tb.Helper()
-			if err := s.Close(); err != nil {
-				tb.Fatal(err)
-			}
-			return s
-		},
-	})
+	storetest.Run(t, storetest.Subject{Open: func(testing.TB) task.Store { return memory.New() }, Reopen: reopen})
+}
+
+func TestSharedStore(t *testing.T) {
+	storetest.Run(t, storetest.Subject{Open: func(testing.TB) task.Store { return memory.NewShared() }, Reopen: reopen, Shared: true})
 }
