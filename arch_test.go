@@ -33,7 +33,7 @@ var layers = []layer{
 	{of: "runtime/schedule", may: nil},
 	{of: "runtime/kinds/...", may: []string{"runtime", "runtime/task"}},
 	{of: "runtime", may: []string{"actors", "runtime/task", "runtime/schedule", "persistence"}},
-	{of: "actors/wire", may: nil},
+	{of: "actors/wire", may: []string{"runtime/task"}},
 	{of: "actors", may: []string{"actors/wire", "runtime/task", "runtime/schedule"}},
 	{of: "persistence", may: []string{"persistence/...", "runtime/task"}},
 	{of: "persistence/codec", may: []string{"runtime/task"}},

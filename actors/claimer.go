@@ -17,6 +17,8 @@ const (
 	holdAhead = 250 * time.Millisecond
 	holdLeast = 256
 	holdMost  = 20000
+	// holdHungry is what it takes at least while other nodes have nothing to do.
+	holdHungry = 4
 )
 
 // pollEvery is the heartbeat behind all hints: whatever message was lost, the
@@ -51,6 +53,8 @@ type claimer struct {
 	during   map[task.Lane]int64 // its lowest ranks
 
 	tending    bool
+	hungry     int  // other nodes that have room and find no work
+	free       bool // there was room here when last counted
 	lookingDue bool
 	dueAgain   bool
 	wakeGen    uint64
@@ -72,7 +76,7 @@ const (
 
 func newClaimer(n *Node) actor.Producer {
 	return func() actor.Actor {
-		return &claimer{node: n, lanes: map[task.Lane]*heldLane{}, backlog: allBacklog, closed: n.draining.Load()}
+		return &claimer{node: n, lanes: map[task.Lane]*heldLane{}, backlog: allBacklog, closed: n.draining.Load(), free: true}
 	}
 }
 
@@ -100,6 +104,8 @@ func (c *claimer) Receive(ctx actor.Context) {
 		for l, n := range msg.waiting {
 			c.count(l, n)
 		}
+		c.free = msg.free
+		c.share(ctx)
 		c.claim(ctx)
 	case claimed:
 		c.claimed(ctx, msg)
@@ -113,7 +119,11 @@ func (c *claimer) Receive(ctx actor.Context) {
 	case poll:
 		c.poll(ctx)
 	case tended:
-		c.tended(msg)
+		c.tended(ctx, msg)
+	case lookAround:
+		c.tend(ctx)
+	case hunger:
+		c.hunger(ctx, msg)
 	case kindsChanged:
 		c.backlog = allBacklog
 		c.claim(ctx)
@@ -156,7 +166,11 @@ func (c *claimer) took(t task.Task) {
 
 // room is how many waiting tasks of one lane this node wants.
 func (c *claimer) room() int {
-	return min(holdMost/2, max(holdLeast, int(c.rate*holdAhead.Seconds())))
+	least := holdLeast
+	if c.hungry > 0 {
+		least = holdHungry
+	}
+	return min(holdMost/2, max(least, int(c.rate*holdAhead.Seconds())))
 }
 
 // admit gives each new task to this node or to the backlog, and passes all to
@@ -236,6 +250,10 @@ func (c *claimer) unheld(ctx actor.Context, msg unheld) {
 
 func (c *claimer) load(ctx actor.Context, msg load) {
 	c.starts += msg.started
+	c.free = msg.free
+	if c.free && c.total == 0 && c.node.others.Load() > 0 {
+		c.backlog = min(c.backlog, noBacklog-1) // others may have something for us
+	}
 	for l, n := range msg.delta {
 		c.count(l, n)
 	}
@@ -286,6 +304,13 @@ func (c *claimer) claimed(ctx actor.Context, msg claimed) {
 		return // the next poll tries again
 	}
 	c.learn(msg)
+	if c.node.others.Load() > 0 {
+		starves := starving{}
+		if len(msg.tasks) == 0 && c.total == 0 && c.free {
+			starves.kinds = msg.q.Kinds
+		}
+		ctx.Send(c.node.peers, starves)
+	}
 	for _, t := range msg.tasks {
 		c.took(t)
 	}
@@ -411,7 +436,7 @@ func (c *claimer) tend(ctx actor.Context) {
 	})
 }
 
-func (c *claimer) tended(msg tended) {
+func (c *claimer) tended(ctx actor.Context, msg tended) {
 	c.tending = false
 	if msg.err != nil {
 		if c.node.life.Err() == nil {
@@ -419,8 +444,26 @@ func (c *claimer) tended(msg tended) {
 		}
 		return
 	}
+	if line := c.node.cfg.Line; line != nil {
+		line.Learn(msg.overview.Nodes)
+		ctx.Send(c.node.peers, membership{nodes: msg.overview.Nodes})
+	}
 	if msg.pauses == c.node.pauses.Load() { // else it is older than what we know
 		c.node.learnPaused(pausedIn(msg.overview))
+	}
+}
+
+// hunger hears how many other nodes have room and find no work.
+func (c *claimer) hunger(ctx actor.Context, msg hunger) {
+	c.hungry = msg.nodes
+	c.share(ctx)
+}
+
+// share gives back what waits here and could run elsewhere now: the least urgent
+// of what this node will not start in a moment.
+func (c *claimer) share(ctx actor.Context) {
+	if over := c.total - c.room(); c.hungry > 0 && over > 0 {
+		ctx.Send(c.node.scheduler, shed{n: over})
 	}
 }
 

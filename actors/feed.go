@@ -1,6 +1,8 @@
 package actors
 
 import (
+	"time"
+
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/troupe-run/troupe/runtime/task"
@@ -31,6 +33,12 @@ func (f *feeds) Receive(ctx actor.Context) {
 		f.unfollow(ctx.Sender(), msg.topic)
 	case happened:
 		f.happened(ctx, msg)
+	case feedsBroken:
+		for _, fd := range f.feeds {
+			for _, who := range fd.watchers {
+				ctx.Send(who, fed{topic: fd.topic.Name(), broken: true})
+			}
+		}
 	}
 }
 
@@ -50,7 +58,14 @@ func (f *feeds) follow(ctx actor.Context, msg follow) {
 		}
 		f.feeds[key].watchers[who.GetId()] = who
 	}
-	f.node.watched.Store(int64(len(f.feeds) + len(f.tasks)))
+	now := int64(len(f.feeds) + len(f.tasks))
+	if f.node.watched.Swap(now) == 0 && f.node.others.Load() > 0 {
+		// The others have told us nothing so far, and will from now on. What they
+		// stored in between is in a new view.
+		ctx.Send(f.node.peers, pulseNow{})
+		self, root := ctx.Self(), f.node.root
+		time.AfterFunc(feedsBehind, func() { root.Send(self, feedsBroken{}) })
+	}
 	ctx.Respond(following{gen: msg.gen})
 }
 

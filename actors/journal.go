@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -267,7 +269,7 @@ func (b *batch) emptied() *batch {
 func (j *journal) settle(ctx actor.Context, b *batch, outcomes []task.Outcome) {
 	var admitted []task.Task
 	var news unheld
-	watched := j.node.watched.Load() > 0
+	watched, followed := j.node.watched.Load() > 0, j.node.farFollowers.Load() > 0
 	for i := range b.ms {
 		m, o, out := &b.ms[i], b.owed[i], outcomes[i]
 		if o.reply == nil && errors.Is(out.Err, task.ErrUnavailable) {
@@ -290,12 +292,18 @@ func (j *journal) settle(ctx actor.Context, b *batch, outcomes []task.Outcome) {
 		if watched && len(m.Events) > 0 {
 			ctx.Send(j.node.feeds, happened{task: t, events: m.Events})
 		}
+		if followed && len(m.Events) > 0 {
+			ctx.Send(j.node.peers, happened{task: t, events: m.Events})
+		}
 	}
 	if len(admitted) > 0 {
 		ctx.Send(j.node.holder, hold{tasks: admitted})
 	}
 	if news.heads != nil || !news.wake.IsZero() {
 		ctx.Send(j.node.claimer, news)
+		if len(news.heads) > 0 && j.node.others.Load() > 0 {
+			ctx.Send(j.node.peers, freed{kinds: news.kinds()})
+		}
 	}
 }
 
@@ -312,6 +320,14 @@ func (u *unheld) add(t task.Task) {
 	if at := t.WakeAt(); !at.IsZero() && (u.wake.IsZero() || at.Before(u.wake)) {
 		u.wake = at
 	}
+}
+
+func (u *unheld) kinds() []string {
+	kinds := map[string]bool{}
+	for l := range u.heads {
+		kinds[l.Kind] = true
+	}
+	return slices.Collect(maps.Keys(kinds))
 }
 
 func (j *journal) answer(ctx actor.Context, m *task.Mutation, o owed, out task.Outcome) {

@@ -63,8 +63,12 @@ type (
 	load  struct {
 		delta   map[task.Lane]int
 		started int
+		free    bool // there is room for one more
 	}
-	recount struct{ waiting map[task.Lane]int }
+	recount struct {
+		waiting map[task.Lane]int
+		free    bool // there is room for one more
+	}
 	poll    struct{}
 	wake    struct{ gen uint64 }
 	claimed struct {
@@ -79,6 +83,8 @@ type (
 		err   error
 	}
 	kindsChanged struct{}
+	lookAround   struct{}            // there is a node we do not know
+	hunger       struct{ nodes int } // so many others have room and find no work
 	tended       struct {
 		overview task.Overview
 		pauses   uint64
@@ -162,6 +168,7 @@ type (
 		err  error
 	}
 	watching struct {
+		far    bool // from another node: task is left out
 		gen    uint64
 		task   task.Task
 		frames []*task.Frame
@@ -249,8 +256,10 @@ type (
 	fed       struct {
 		topic  string
 		frames []*task.Frame
+		broken bool // instead: some may be missing, begin with a new view
 	}
-	page struct {
+	feedsBroken struct{}
+	page        struct {
 		gen    uint64
 		task   task.Task
 		events []task.Event

@@ -21,6 +21,7 @@ type metrics struct {
 	panics  prometheus.Counter
 	buried  prometheus.Counter
 	fenced  prometheus.Counter
+	garbled prometheus.Counter
 	ended   *prometheus.CounterVec
 }
 
@@ -52,12 +53,15 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		fenced: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "troupe_node_fenced_total", Help: "How often this process lost its lease and began anew.",
 		}),
+		garbled: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "troupe_peer_messages_unread_total", Help: "Messages of other nodes that could not be read.",
+		}),
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "troupe_tasks_ended_total", Help: "Tasks that ended, by state.",
 		}, []string{"state"}),
 	}
 	for _, c := range []prometheus.Collector{
-		m.batch, m.commit, m.delay, m.held, m.waiting, m.running, m.watched, m.lost, m.panics, m.buried, m.fenced, m.ended,
+		m.batch, m.commit, m.delay, m.held, m.waiting, m.running, m.watched, m.lost, m.panics, m.buried, m.fenced, m.garbled, m.ended,
 	} {
 		if err := r.Register(c); err != nil {
 			return nil, err

@@ -13,6 +13,7 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/troupe-run/troupe/runtime/task"
 )
@@ -29,6 +30,9 @@ type Config struct {
 	Lease    time.Duration // how long the node may be silent, where that matters; the store's own if 0
 
 	Retention task.Retention // Now is ignored
+
+	// Line is how to speak with other nodes, where the store is shared; nil: not.
+	Line Line
 }
 
 // Node is one life of one process: the actors below it, and what they share.
@@ -45,7 +49,7 @@ type Node struct {
 	root   *actor.RootContext
 	top    *actor.PID
 	journal, scheduler, claimer, holder,
-	workers, sessions, feeds *actor.PID
+	workers, sessions, feeds, peers *actor.PID
 
 	life       context.Context //nolint:containedctx // of the node's goroutines; ends when it is torn down
 	end        context.CancelFunc
@@ -55,10 +59,13 @@ type Node struct {
 
 	tokens       atomic.Uint64 // names writes to the journal
 	watched      atomic.Int64  // topics somebody follows: 0 spares the feeds
+	others       atomic.Int64  // nodes we speak to
+	farFollowers atomic.Int64  // of those, where somebody follows feeds
 	sessionCount atomic.Int64
 	draining     atomic.Bool
 	stopped      atomic.Bool
 	pauses       atomic.Uint64 // queues paused or resumed here
+	listening    atomic.Bool   // the actors are all there
 
 	mu       sync.RWMutex
 	handlers map[string]Handler
@@ -90,6 +97,18 @@ func launch(ctx context.Context, cfg Config, m *metrics) (n *Node, err error) {
 			}
 		}
 	}()
+	n.system = actor.NewActorSystem(
+		actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return libraryLogger(n.log) }),
+		actor.WithDeadLetterRequestLogging(false),
+		actor.WithDeadLetterThrottleCount(0),
+	)
+	if cfg.Line != nil {
+		// Before the row is there: once it is, others come.
+		cfg.Line.Attach(n.hear, func(ctx context.Context) ([]task.Node, error) {
+			o, err := cfg.Store.Overview(ctx, task.Scope{})
+			return o.Nodes, err
+		})
+	}
 	if err := n.join(ctx); err != nil {
 		return nil, fmt.Errorf("join the store: %w", err)
 	}
@@ -101,18 +120,22 @@ func launch(ctx context.Context, cfg Config, m *metrics) (n *Node, err error) {
 		return nil, fmt.Errorf("read the queues: %w", err)
 	}
 	n.paused = pausedIn(overview)
-	n.system = actor.NewActorSystem(
-		actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return libraryLogger(n.log) }),
-		actor.WithDeadLetterRequestLogging(false),
-		actor.WithDeadLetterThrottleCount(0),
-	)
 	n.root, n.dispatcher = n.system.Root, newDispatcher()
 	ready := make(chan struct{})
 	n.top = n.root.Spawn(n.props(func() actor.Actor { return &nodeActor{node: n, ready: ready} },
 		supervisor{log: n.log, registry: n.registry}))
 	<-ready
+	n.listening.Store(true)
+	n.root.Send(n.claimer, lookAround{})
 	n.work(n.keep)
 	return n, nil
+}
+
+// hear takes what another node says. Before the actors are there, nobody listens.
+func (n *Node) hear(packed *anypb.Any) {
+	if n.listening.Load() {
+		n.root.Send(n.peers, packed)
+	}
 }
 
 // pausedIn picks the paused queues out of what there is.
@@ -161,6 +184,7 @@ func (a *nodeActor) Receive(ctx actor.Context) {
 	})
 	n.sessions = spawn(func() actor.Actor { return &sessions{node: n} })
 	n.workers = spawn(func() actor.Actor { return &workers{node: n, runs: map[task.ID]*actor.PID{}} })
+	n.peers = spawn(newPeers(n))
 	n.journal = spawn(newJournal(n))
 	n.scheduler = spawn(newScheduler(n))
 	n.claimer = spawn(newClaimer(n))
@@ -171,14 +195,18 @@ func (a *nodeActor) Receive(ctx actor.Context) {
 // registry says which of the node's actors are resumed after a panic instead of
 // restarted.
 func (n *Node) registry(pid *actor.PID) bool {
-	return slices.ContainsFunc([]*actor.PID{n.holder, n.feeds, n.sessions, n.workers}, pid.Equal)
+	return slices.ContainsFunc([]*actor.PID{n.holder, n.feeds, n.sessions, n.workers, n.peers}, pid.Equal)
 }
 
 // row is the node's row as it is now.
 func (n *Node) row() task.Node {
-	return task.Node{
+	row := task.Node{
 		Incarnation: n.incarnation, Name: n.cfg.Name, Address: n.cfg.Address, Started: n.since, Seen: time.Now(), Lease: n.cfg.Lease,
 	}
+	if n.cfg.Line != nil {
+		row.Peer = n.cfg.Line.Peer()
+	}
+	return row
 }
 
 // Handle makes h the handler of a kind on this node.

@@ -16,6 +16,7 @@ type scheduler struct {
 	tasks map[task.ID]ticket
 	delta map[task.Lane]int // waiting that came and went since the claimer was told
 	begun int
+	freed bool // room was given back since
 }
 
 // ticket is what the scheduler knows of a task besides its entry in the core.
@@ -102,10 +103,11 @@ func (s *scheduler) dispatch(ctx actor.Context) {
 
 // report tells the claimer what has changed, one message however much it was.
 func (s *scheduler) report(ctx actor.Context) {
-	if len(s.delta) == 0 {
+	if len(s.delta) == 0 && !s.freed {
 		return
 	}
-	ctx.Send(s.node.claimer, load{delta: s.delta, started: s.begun})
+	s.freed = false
+	ctx.Send(s.node.claimer, load{delta: s.delta, started: s.begun, free: s.free()})
 	s.delta, s.begun = map[task.Lane]int{}, 0
 	s.node.metrics.waiting.Set(float64(s.core.Waiting()))
 	s.node.metrics.running.Set(float64(s.core.Running()))
@@ -122,7 +124,17 @@ func (s *scheduler) recount(ctx actor.Context) {
 		}
 	}
 	s.delta = map[task.Lane]int{}
-	ctx.Send(s.node.claimer, recount{waiting: waiting})
+	ctx.Send(s.node.claimer, recount{waiting: waiting, free: s.free()})
+}
+
+// free says whether a task that asks for nothing special could start now.
+func (s *scheduler) free() bool {
+	for _, g := range s.core.Resources() {
+		if g.Name == task.SlotResource {
+			return g.Used+1000 <= g.Capacity
+		}
+	}
+	return true
 }
 
 func (s *scheduler) withdraw(ctx actor.Context, id task.ID) {
@@ -136,6 +148,7 @@ func (s *scheduler) withdraw(ctx actor.Context, id task.ID) {
 func (s *scheduler) release(ctx actor.Context, id task.ID) {
 	if s.core.Release(schedule.ID(id)) {
 		delete(s.tasks, id)
+		s.freed = s.core.Waiting() == 0 && s.node.others.Load() > 0
 		s.dispatch(ctx)
 	}
 }

@@ -52,6 +52,10 @@ const (
 	feedSnapshot = 100  // tasks a feed's watcher is shown first
 	feedMissed   = 4096 // frames of a feed kept for a watcher that lags
 	lookAgain    = 20 * time.Millisecond
+	// Where there are other nodes, how soon a task is looked for again that one of
+	// them had, and one that nobody has.
+	lookElsewhere = 100 * time.Millisecond
+	lookAnyway    = 500 * time.Millisecond
 )
 
 // session is one watcher: an HTTP stream, a WebSocket or an iterator in Go. It
@@ -82,6 +86,8 @@ type subscription struct {
 	slow     bool // catching up because the outbox was full
 	stirred  bool // something happened to a parked task while its log was read
 	parked   bool // the feeds tell when its task moves
+	far      bool // another node speaks for its task
+	row      task.Task
 
 	// Of a feed.
 	missed []*task.Frame
@@ -138,7 +144,7 @@ func (s *session) Receive(ctx actor.Context) {
 			s.deliver(ctx, sub, msg.frames)
 		}
 	case fed:
-		s.fed(msg)
+		s.fed(ctx, msg)
 	case happened:
 		s.stir(ctx, msg.task.ID)
 	case look:
@@ -188,7 +194,7 @@ func (s *session) subscribe(ctx actor.Context, msg subscribe) {
 
 // ask asks for the task's actor.
 func (s *session) ask(ctx actor.Context, sub *subscription) {
-	sub.stirred = false
+	sub.stirred, sub.far = false, false
 	ctx.Request(s.node.holder, forTask{
 		id: sub.topic.Task, msg: watch{namespace: s.namespace, after: sub.at, gen: s.next(sub, asking)},
 	})
@@ -198,6 +204,9 @@ func (s *session) watching(ctx actor.Context, sub *subscription, msg watching) {
 	if msg.err != nil {
 		s.refuse(ctx, sub, msg.err)
 		return
+	}
+	if msg.far {
+		msg.task = sub.row
 	}
 	s.snapshot(sub, &msg.task)
 	if !msg.live {
@@ -219,6 +228,12 @@ func (s *session) watching(ctx actor.Context, sub *subscription, msg watching) {
 func (s *session) notHeld(ctx actor.Context, msg notHeld) {
 	sub := s.of(msg.gen)
 	if sub == nil || sub.phase != asking && sub.phase != live {
+		return
+	}
+	if sub.far {
+		// It knows nothing of the task any more, or is gone itself.
+		sub.far = false
+		s.lookIn(ctx, sub, lookElsewhere)
 		return
 	}
 	if sub.parked {
@@ -301,13 +316,27 @@ func (s *session) page(ctx actor.Context, sub *subscription, msg page) {
 		s.endSub(ctx, sub) // its end had been seen before
 	case !sub.parked || sub.stirred:
 		s.ask(ctx, sub)
+	case msg.task.Holder == s.node.incarnation:
+		s.lookIn(ctx, sub, lookAgain) // just claimed, and its actor not there yet
+	case msg.task.Holder != 0 && s.node.others.Load() > 0:
+		sub.far, sub.row = true, msg.task
+		ctx.Request(s.node.peers, farWatch{
+			to: msg.task.Holder, id: sub.topic.Task,
+			msg: watch{namespace: s.namespace, after: sub.at, gen: s.next(sub, asking)},
+		})
 	case msg.task.Holder != 0:
-		// Just claimed, and its actor not there yet; or it is of a node that died.
-		gen, self, root := s.next(sub, waiting), ctx.Self(), s.node.root
-		time.AfterFunc(lookAgain, func() { root.Send(self, look{gen: gen}) })
+		s.lookIn(ctx, sub, lookElsewhere) // of a node that died, or that we cannot speak to
+	case s.node.lease.granted > 0:
+		s.lookIn(ctx, sub, lookAnyway) // others may have moved it and not said so
 	default:
 		sub.phase = waiting
 	}
+}
+
+// lookIn waits for the task to move, and looks in a while even if it has not.
+func (s *session) lookIn(ctx actor.Context, sub *subscription, wait time.Duration) {
+	gen, self, root := s.next(sub, waiting), ctx.Self(), s.node.root
+	time.AfterFunc(wait, func() { root.Send(self, look{gen: gen}) })
 }
 
 // stir wakes a subscription whose unheld task has moved.
@@ -365,10 +394,20 @@ func supersededProgress(later []*task.Frame) bool {
 	return false
 }
 
+// unwatch tells whoever speaks for the task that nothing more is wanted.
+func (s *session) unwatch(ctx actor.Context, sub *subscription) {
+	if sub.far {
+		ctx.Request(s.node.peers, farUnwatch{gen: sub.gen})
+		sub.far = false
+		return
+	}
+	ctx.Request(s.node.holder, forTask{id: sub.topic.Task, msg: unwatch{}})
+}
+
 // lag stops the flow to a full outbox.
 func (s *session) lag(ctx actor.Context, sub *subscription) {
 	if sub.phase == live {
-		ctx.Request(s.node.holder, forTask{id: sub.topic.Task, msg: unwatch{}})
+		s.unwatch(ctx, sub)
 	}
 	s.next(sub, lagging)
 	sub.slow = true
@@ -406,8 +445,8 @@ func (s *session) drop(ctx actor.Context, sub *subscription) {
 		return
 	}
 	delete(s.subs, sub.name)
-	if sub.phase == live && !sub.topic.Task.IsZero() {
-		ctx.Request(s.node.holder, forTask{id: sub.topic.Task, msg: unwatch{}})
+	if !sub.topic.Task.IsZero() && (sub.phase == live || sub.far) {
+		s.unwatch(ctx, sub)
 	}
 	if sub.parked || sub.phase == parking {
 		ctx.Request(s.node.feeds, unfollow{topic: sub.topic})

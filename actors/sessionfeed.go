@@ -37,9 +37,16 @@ func (s *session) listed(sub *subscription, msg listed) {
 }
 
 // fed takes what happened to a feed's tasks.
-func (s *session) fed(msg fed) {
+func (s *session) fed(ctx actor.Context, msg fed) {
 	sub := s.subs[msg.topic]
 	if sub == nil {
+		return
+	}
+	if msg.broken {
+		sub.missed, sub.over = nil, true
+		if sub.phase == live {
+			s.caughtUp(ctx, sub)
+		}
 		return
 	}
 	for _, f := range msg.frames {

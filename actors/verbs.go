@@ -8,6 +8,7 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
+	"github.com/troupe-run/troupe/actors/wire"
 	"github.com/troupe-run/troupe/runtime/schedule"
 	"github.com/troupe-run/troupe/runtime/task"
 )
@@ -98,13 +99,66 @@ func (n *Node) Cancel(ctx context.Context, namespace string, id task.ID, reason 
 			}
 			return t, err
 		}
-		select { // held, but its actor is not there yet
-		case <-time.After(5 * time.Millisecond):
+		wait := 5 * time.Millisecond // held, but its actor is not there yet
+		if t.Holder != n.incarnation {
+			if t, err = n.cancelThere(ctx, t, reason); !errors.Is(err, task.ErrStale) && !errors.Is(err, task.ErrUnavailable) {
+				return t, err
+			}
+			wait = 100 * time.Millisecond // it goes to somebody else, or its node dies
+		}
+		select {
+		case <-time.After(wait):
 		case <-ctx.Done():
 			return task.Task{}, context.Cause(ctx)
 		}
 	}
-	return task.Task{}, task.ErrStale
+	return task.Task{}, task.ErrUnavailable
+}
+
+// cancelThere has another node cancel a task it holds: only the holder knows
+// what watchers have seen of an attempt, and the end must come behind that.
+func (n *Node) cancelThere(ctx context.Context, t task.Task, reason string) (task.Task, error) {
+	_, err := n.call(ctx, t.Holder, func(token uint64) any {
+		return wire.Cancel{Token: token, Task: t.ID, Namespace: t.Namespace, Reason: reason}
+	})
+	if err != nil {
+		return t, err
+	}
+	return n.cfg.Store.Task(ctx, t.Namespace, t.ID)
+}
+
+// call asks something of another node and waits for the answer.
+func (n *Node) call(ctx context.Context, to task.Incarnation, message func(token uint64) any) (wire.Answer, error) {
+	answer, err := ask[farAnswer](ctx, n, n.peers, farAsk{to: to, message: message})
+	if err != nil {
+		return wire.Answer{}, err
+	}
+	return answer.answer, wire.ErrorOf(answer.answer.Err)
+}
+
+// cancelFor cancels a task that is held here, for another node.
+func (n *Node) cancelFor(ctx context.Context, m wire.Cancel) (wire.Answer, error) {
+	answer, err := ask[any](ctx, n, n.holder, forTask{id: m.Task, msg: cancel{namespace: m.Namespace, reason: m.Reason}})
+	if err != nil {
+		return wire.Answer{}, err
+	}
+	if c, ok := answer.(cancelled); ok {
+		return wire.Answer{}, c.err
+	}
+	return wire.Answer{}, task.ErrStale // not held here any more
+}
+
+// explainFor says why a task that is held here does not run, for another node.
+func (n *Node) explainFor(ctx context.Context, m wire.Explain) (wire.Answer, error) {
+	t, err := n.cfg.Store.Task(ctx, m.Namespace, m.Task)
+	if err != nil {
+		return wire.Answer{}, err
+	}
+	if t.Holder != n.incarnation {
+		return wire.Answer{}, task.ErrStale
+	}
+	w, err := n.Explain(ctx, t)
+	return wire.Answer{Waiting: w}, err
 }
 
 // Rerun starts a failed or cancelled task anew.
@@ -187,6 +241,14 @@ func (n *Node) Explain(ctx context.Context, t task.Task) (*task.Waiting, error) 
 		return nil, nil
 	case t.State == task.Scheduled:
 		return &task.Waiting{Reason: task.WaitsForTime, Until: t.RunAt}, nil
+	case t.Holder != 0 && t.Holder != n.incarnation && n.others.Load() > 0:
+		answer, err := n.call(ctx, t.Holder, func(token uint64) any {
+			return wire.Explain{Token: token, Task: t.ID, Namespace: t.Namespace}
+		})
+		if err == nil {
+			return answer.Waiting, nil
+		}
+		return &task.Waiting{Reason: task.WaitsInBacklog}, nil // about to move, or its node is gone
 	case n.draining.Load():
 		return &task.Waiting{Reason: task.WaitsForNode}, nil
 	case n.handler(t.Kind) == nil:

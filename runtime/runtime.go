@@ -32,6 +32,7 @@ type Runtime struct {
 	ownStore bool
 	limits   task.Limits
 	drain    time.Duration
+	gateway  *actors.Gateway // nil: the node speaks to no others
 }
 
 type options struct {
@@ -45,6 +46,7 @@ type options struct {
 	limits    task.Limits
 	drain     time.Duration
 	lease     time.Duration
+	peers     *Peers
 	retention task.Retention
 }
 
@@ -83,6 +85,14 @@ func WithDrainTimeout(d time.Duration) Option { return func(o *options) { o.drai
 // tasks over, where nodes share a store; 10 s otherwise. A shorter one makes
 // others notice sooner, and a busy machine or network cost the node its tasks.
 func WithLease(d time.Duration) Option { return func(o *options) { o.lease = d } }
+
+// Peers says how a node speaks with others that share its store.
+type Peers = actors.PeerConfig
+
+// WithPeers lets the node speak with others that share its store: watchers on
+// one see at once what happens on another, and work goes where there is room.
+// Without it they know of each other what the store tells, a little later.
+func WithPeers(p Peers) Option { return func(o *options) { o.peers = &p } }
 
 // WithRetention says what may be forgotten; otherwise ended tasks are kept for
 // seven days.
@@ -123,18 +133,37 @@ func Open(ctx context.Context, opts ...Option) (*Runtime, error) {
 		}
 		r.store, r.ownStore = store, true
 	}
-	node, err := actors.Start(ctx, actors.Config{
-		Store: r.store, Log: o.log, Metrics: o.metrics, Name: o.name, Address: o.address,
-		Capacity: capacity(o.capacity), Limits: r.limits, Lease: o.lease, Retention: o.retention,
-	})
+	node, err := r.start(ctx, &o)
 	if err != nil {
-		if r.ownStore {
-			err = errors.Join(err, r.store.Close())
-		}
-		return nil, fmt.Errorf("open runtime: %w", err)
+		return nil, fmt.Errorf("open runtime: %w", errors.Join(err, r.release()))
 	}
 	r.begin(node)
 	return r, nil
+}
+
+func (r *Runtime) start(ctx context.Context, o *options) (node *actors.Node, err error) {
+	cfg := actors.Config{
+		Store: r.store, Log: o.log, Metrics: o.metrics, Name: o.name, Address: o.address,
+		Capacity: capacity(o.capacity), Limits: r.limits, Lease: o.lease, Retention: o.retention,
+	}
+	if o.peers != nil {
+		if r.gateway, err = actors.OpenGateway(*o.peers, o.log); err != nil {
+			return nil, err
+		}
+		cfg.Line = r.gateway
+	}
+	return actors.Start(ctx, cfg)
+}
+
+// release closes what the node needed.
+func (r *Runtime) release() error {
+	if r.gateway != nil {
+		r.gateway.Close()
+	}
+	if r.ownStore {
+		return r.store.Close()
+	}
+	return nil
 }
 
 // capacity is what this machine has, under what was said of it.
@@ -170,10 +199,7 @@ func machineMemory() int64 {
 func (r *Runtime) Close(ctx context.Context) error {
 	r.Drain(ctx)
 	err := r.node().Stop(context.WithoutCancel(ctx))
-	if r.ownStore {
-		err = errors.Join(err, r.store.Close())
-	}
-	if err != nil {
+	if err = errors.Join(err, r.release()); err != nil {
 		return fmt.Errorf("close runtime: %w", err)
 	}
 	return nil

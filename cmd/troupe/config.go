@@ -20,6 +20,7 @@ import (
 	"github.com/knadh/koanf/v2"
 	"github.com/spf13/pflag"
 
+	"github.com/troupe-run/troupe/runtime"
 	"github.com/troupe-run/troupe/runtime/task"
 )
 
@@ -37,6 +38,11 @@ var settings = []setting{
 	{name: "store", value: "", help: "store, as URL; the embedded one in the data directory unless named", secret: true},
 	{name: "redis", value: "", help: "Redis beside PostgreSQL, as URL; not built in yet", secret: true},
 	{name: "lease", value: "10s", help: "how long a node may be silent before its tasks go elsewhere; the embedded store needs none"},
+	{name: "cluster-listen", value: "127.0.0.1:0", help: "address for other nodes of a shared store; port 0 takes any"},
+	{name: "cluster-advertise", value: "", help: "address under which they reach it; the one it listens on unless named"},
+	{name: "cluster-ca", value: "", help: "file with the certificate of who says who is a node; their rows in the store say so unless named"},
+	{name: "cluster-cert", value: "", help: "file with the node's certificate"},
+	{name: "cluster-key", value: "", help: "file with the key to it"},
 	{name: "name", value: "", help: "name of the node; its host's unless named"},
 	{name: "allow-exec", value: "auto", help: "serve the kind exec, which runs commands: true, false, or auto: where a person starts the server in a terminal"},
 	{name: "allow-private-http", value: "false", help: "let tasks of the kind http reach private addresses"},
@@ -58,6 +64,7 @@ type config struct {
 	resources                 task.Resources
 	retention                 task.Retention
 	drain, lease              time.Duration
+	peers                     *runtime.Peers // nil where the store is not shared
 	logLevel, logFormat       string
 
 	texts, sources map[string]string // for --print-config
@@ -241,6 +248,11 @@ func checkConfig(texts, sources map[string]string, person bool) (*config, error)
 	if c.logFormat != "text" && c.logFormat != "json" {
 		refuse("log-format", "must be text or json")
 	}
+	if strings.HasPrefix(c.store, "postgres") {
+		if c.peers, err = peersOf(texts); err != nil {
+			refuse("cluster-listen", "%s", err)
+		}
+	}
 	if c.data == "" {
 		refuse("data", "must name a directory")
 	}
@@ -251,6 +263,15 @@ func checkConfig(texts, sources map[string]string, person bool) (*config, error)
 		c.store = c.data
 	}
 	return c, nil
+}
+
+// place says where the data is, without a password.
+func (c *config) place() string {
+	u, err := url.Parse(c.store)
+	if err != nil || u.Host == "" {
+		return c.store
+	}
+	return u.Scheme + "://" + u.Host + u.Path
 }
 
 // loopback refuses an address others could reach: there are no credentials yet.

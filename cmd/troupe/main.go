@@ -120,7 +120,7 @@ func newRoot(t terminal) *cobra.Command {
 		return usage("%s; see: %s --help", err, cmd.CommandPath())
 	})
 	root.AddCommand(
-		serveCommand(t), migrateCommand(t),
+		serveCommand(t), migrateCommand(t), clusterCommand(t),
 		submitCommand(t), runCommand(t), watchCommand(t), batchCommand(t),
 		lsCommand(t), showCommand(t), explainCommand(t), cancelCommand(t), retryCommand(t), rmCommand(t),
 		queuesCommand(t), workersCommand(t), nodesCommand(t), resourcesCommand(t),

@@ -84,7 +84,7 @@ func greet(t terminal, cfg *config, n *node) {
 	if n.url != defaultServer {
 		server = "--server " + n.url + " "
 	}
-	fmt.Fprintf(t.err, "\n  Troupe %s serves %s  (data in %s)\n", versionText(), n.url, cfg.data)
+	fmt.Fprintf(t.err, "\n  Troupe %s serves %s  (data in %s)\n", versionText(), n.url, cfg.place())
 	fmt.Fprintf(t.err, "\n  dashboard  %s/\n  try it     troupe %ssubmit demo.sleep '{\"duration\":\"5s\",\"steps\":50}' --follow\n", n.url, server)
 	if cfg.autoExec {
 		fmt.Fprintf(t.err, "\n  You started it in a terminal, so tasks of the kind exec may run commands as you (--allow-exec=false turns that off).\n")
@@ -124,9 +124,15 @@ func startNode(ctx context.Context, cfg *config, log *slog.Logger, address strin
 	if err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
-	rt, err := runtime.Open(ctx, runtime.WithStore(store), runtime.WithLogger(log), runtime.WithMetrics(registry),
+	options := []runtime.Option{
+		runtime.WithStore(store), runtime.WithLogger(log), runtime.WithMetrics(registry),
 		runtime.WithName(cfg.name), runtime.WithAddress(l.Addr().String()), runtime.WithCapacity(cfg.resources),
-		runtime.WithDrainTimeout(cfg.drain), runtime.WithLease(cfg.lease), runtime.WithRetention(cfg.retention))
+		runtime.WithDrainTimeout(cfg.drain), runtime.WithLease(cfg.lease), runtime.WithRetention(cfg.retention),
+	}
+	if cfg.peers != nil {
+		options = append(options, runtime.WithPeers(*cfg.peers))
+	}
+	rt, err := runtime.Open(ctx, options...)
 	if err != nil {
 		return nil, errors.Join(err, store.Close(), l.Close())
 	}

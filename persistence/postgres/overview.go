@@ -17,7 +17,7 @@ const (
 	readBatchCounts = `SELECT namespace, '', state, sum(n)::bigint FROM troupe.batch_counts
 		WHERE batch = $2 AND ($1 = '' OR namespace = $1) GROUP BY namespace, state HAVING sum(n) <> 0`
 	readQueues = "SELECT namespace, name, paused FROM troupe.queues WHERE $1 = '' OR namespace = $1"
-	readNodes  = "SELECT incarnation, name, address, started, seen, gone OR expires <= clock_timestamp() FROM troupe.nodes ORDER BY incarnation"
+	readNodes  = "SELECT incarnation, name, address, peer, started, seen, gone OR expires <= clock_timestamp() FROM troupe.nodes ORDER BY incarnation"
 )
 
 // Overview implements [task.Store]. What is to be in order is put so here: the
@@ -49,7 +49,7 @@ func (s *Store) Overview(ctx context.Context, scope task.Scope) (task.Overview, 
 		each(b.Queue(readNodes), func(r pgx.Rows) error {
 			var n task.Node
 			var incarnation, started int64
-			err := r.Scan(&incarnation, &n.Name, &n.Address, &started, &n.Seen, &n.Left)
+			err := r.Scan(&incarnation, &n.Name, &n.Address, &n.Peer, &started, &n.Seen, &n.Left)
 			n.Incarnation, n.Started, n.Seen = task.Incarnation(incarnation), codec.Micros(started), n.Seen.UTC()
 			o.Nodes = append(o.Nodes, n)
 			return err

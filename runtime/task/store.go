@@ -215,9 +215,12 @@ type Node struct {
 	Incarnation Incarnation
 	Name        string
 	Address     string
-	Started     time.Time
-	Seen        time.Time // last renewal, by the store's clock
-	Left        bool
+	// Peer is where other nodes reach it, and the key it proves itself with there.
+	// Only a store that many nodes share keeps it.
+	Peer    string
+	Started time.Time
+	Seen    time.Time // last renewal, by the store's clock
+	Left    bool
 	// Lease is for how long it may be silent before others bury it. Renew is asked
 	// for so much, zero being as much as the store sees fit, and answers with what
 	// it grants, zero where a lease never ends. It is not read back.

@@ -110,6 +110,7 @@ CREATE TABLE troupe.nodes (
     incarnation bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name        text        NOT NULL,
     address     text        NOT NULL,
+    peer        text        NOT NULL, -- where other nodes reach it, and its key
     started     bigint      NOT NULL,
     seen        timestamptz NOT NULL,
     expires     timestamptz NOT NULL,
