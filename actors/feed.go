@@ -15,6 +15,37 @@ type feeds struct {
 	node  *Node
 	feeds map[string]*feed // by namespace and topic name
 	tasks map[task.ID]map[string]*actor.PID
+
+	// Of the tasks heard of last, the newest event that was passed on. Nodes tell
+	// of a task one after the other, but not over the same line.
+	newest map[task.ID]task.Cursor
+	heard  []task.ID
+	oldest int
+}
+
+// ordered is of how many tasks the order of events is watched over.
+const ordered = 8192
+
+// inOrder leaves out events that others have overtaken.
+func (f *feeds) inOrder(id task.ID, events []task.Event) []task.Event {
+	at, known := f.newest[id]
+	for len(events) > 0 && known && !at.Before(events[0].Cursor) {
+		events = events[1:]
+	}
+	if len(events) == 0 {
+		return nil
+	}
+	switch {
+	case known:
+	case len(f.heard) < ordered:
+		f.heard = append(f.heard, id)
+	default:
+		delete(f.newest, f.heard[f.oldest])
+		f.heard[f.oldest] = id
+		f.oldest = (f.oldest + 1) % ordered
+	}
+	f.newest[id] = events[len(events)-1].Cursor
+	return events
 }
 
 // feed is one followed batch, queue or filter. Its frames carry the topic's
@@ -85,6 +116,9 @@ func (f *feeds) unfollow(who *actor.PID, topic task.Topic) {
 }
 
 func (f *feeds) happened(ctx actor.Context, msg happened) {
+	if f.node.others.Load() > 0 {
+		msg.events = f.inOrder(msg.task.ID, msg.events)
+	}
 	for _, who := range f.tasks[msg.task.ID] {
 		ctx.Send(who, msg)
 	}

@@ -66,6 +66,7 @@ type Node struct {
 	stopped      atomic.Bool
 	pauses       atomic.Uint64 // queues paused or resumed here
 	listening    atomic.Bool   // the actors are all there
+	asking       sync.Map      // *actor.Future of callers that wait for an answer
 
 	mu       sync.RWMutex
 	handlers map[string]Handler
@@ -180,7 +181,9 @@ func (a *nodeActor) Receive(ctx actor.Context) {
 	spawn := func(produce actor.Producer) *actor.PID { return ctx.Spawn(n.props(produce, supervisor{log: n.log})) }
 	n.holder = spawn(func() actor.Actor { return &holder{node: n, tasks: map[task.ID]*actor.PID{}} })
 	n.feeds = spawn(func() actor.Actor {
-		return &feeds{node: n, feeds: map[string]*feed{}, tasks: map[task.ID]map[string]*actor.PID{}}
+		return &feeds{
+			node: n, feeds: map[string]*feed{}, tasks: map[task.ID]map[string]*actor.PID{}, newest: map[task.ID]task.Cursor{},
+		}
 	})
 	n.sessions = spawn(func() actor.Actor { return &sessions{node: n} })
 	n.workers = spawn(func() actor.Actor { return &workers{node: n, runs: map[task.ID]*actor.PID{}} })
@@ -284,6 +287,7 @@ func (n *Node) Stop(ctx context.Context) error {
 	}
 	n.end()
 	stopErr := n.root.StopFuture(n.top).Wait()
+	n.abandon()
 	n.system.Shutdown()
 	n.running.Wait()
 	n.crew.stop()

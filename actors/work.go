@@ -80,10 +80,13 @@ func ask[T any](ctx context.Context, n *Node, to *actor.PID, msg any) (T, error)
 	if deadline, ok := ctx.Deadline(); ok {
 		wait = min(wait, max(time.Millisecond, time.Until(deadline)))
 	}
-	if n.stopped.Load() {
+	future := n.root.RequestFuture(to, msg, wait)
+	n.asking.Store(future, nil)
+	defer n.asking.Delete(future)
+	if n.stopped.Load() { // or was, before it could see that we ask
 		return zero, task.ErrClosed
 	}
-	answer, err := n.root.RequestFuture(to, msg, wait).Result()
+	answer, err := future.Result()
 	if err != nil {
 		if ctx.Err() != nil {
 			return zero, context.Cause(ctx)
@@ -92,9 +95,24 @@ func ask[T any](ctx context.Context, n *Node, to *actor.PID, msg any) (T, error)
 	}
 	typed, ok := answer.(T)
 	if !ok {
+		if _, gone := answer.(abandoned); gone {
+			return zero, task.ErrUnavailable
+		}
 		return zero, task.ErrStale // such as notHeld, where the caller wants a task
 	}
 	return typed, nil
+}
+
+// abandoned is the answer to what was asked of actors that have stopped: they
+// drop what they had not come to.
+type abandoned struct{}
+
+// abandon answers all who still wait.
+func (n *Node) abandon() {
+	n.asking.Range(func(future, _ any) bool {
+		n.root.Send(future.(*actor.Future).PID(), abandoned{}) //nolint:forcetypeassert // nothing else is in there
+		return true
+	})
 }
 
 // bury ends the attempts and the holds of dead nodes, in bounded batches.

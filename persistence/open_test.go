@@ -1,10 +1,12 @@
 package persistence_test
 
 import (
+	"context"
 	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -32,7 +34,9 @@ func TestURLNamesAStore(t *testing.T) {
 		}
 	}
 	// Opened by that package's own tests; here, that it is asked.
-	_, err := persistence.Open(t.Context(), "postgres://127.0.0.1:1/x?connect_timeout=1", persistence.Options{})
+	within, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	_, err := persistence.Open(within, "postgres://127.0.0.1:1/x", persistence.Options{})
 	if _, ok := errors.AsType[*pgconn.ConnectError](err); !ok {
 		t.Errorf("postgres: gives %v", err)
 	}

@@ -50,14 +50,11 @@ func TestKill(t *testing.T) {
 	t.Logf("-seed=%d -cycles=%d", s, *cycles)
 	random := rand.New(rand.NewPCG(s, 0))
 
-	v := newVictim(t)
-	c, err := client.New("http://"+v.address, client.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	v := newVictim(t, buildTroupe(t))
+	w := newWitness(t, v.address)
+	c := w.client
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute+time.Duration(*cycles)*4*time.Second)
 	t.Cleanup(cancel)
-	w := &witness{client: c, h: history{acked: map[string]int{}, tasks: map[string]outlast{}}}
 	t.Cleanup(w.watchers.Wait)
 	t.Cleanup(cancel) // before the wait above
 
@@ -79,21 +76,7 @@ func TestKill(t *testing.T) {
 	await(ctx, t, "watchers that do not end with their tasks", func() bool { return w.watching.Load() == 0 })
 	w.collect(ctx, t)
 	v.kill()
-	for _, err := range w.refused {
-		t.Errorf("a task was refused: %v", err)
-	}
-	if len(w.h.watches) < *cycles || w.interrupted == 0 || w.reconnects.Load() == 0 {
-		t.Error("the kills hit too little to show anything")
-	}
-
-	found := check(w.h)
-	for i, f := range found {
-		if i == 40 {
-			t.Errorf("and %d more", len(found)-i)
-			break
-		}
-		t.Errorf("%s: %s", f.rule, f.text)
-	}
+	w.judge(t, *cycles)
 	v.integrity(ctx, t)
 	t.Logf("%d cycles, %d kills: %d tasks acknowledged, %d unknown of which %d exist, %d ended, %d attempts interrupted, %d watchers and %d feeds came back %d times",
 		*cycles, v.kills, len(w.h.acked), len(w.h.sent)-len(w.h.acked), len(w.h.tasks)-len(w.h.acked), len(w.h.tasks),
@@ -103,28 +86,40 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// victim is the server.
+// victim is a server.
 type victim struct {
-	binary, address, data string
-	log                   *os.File
-	process               *exec.Cmd
-	gone                  chan struct{} // closed when the process is
-	kills                 int
+	binary, address string
+	args            []string // of serve, beside the address
+	data            string   // of an embedded store
+	log             *os.File
+	process         *exec.Cmd
+	gone            chan struct{} // closed when the process is
+	kills           int
 }
 
-func newVictim(t *testing.T) *victim {
+// buildTroupe makes the program.
+func buildTroupe(t *testing.T) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "troupe")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	return binary
+}
+
+func newVictim(t *testing.T, binary string, args ...string) *victim {
 	t.Helper()
 	dir := t.TempDir()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := &victim{binary: filepath.Join(dir, "troupe"), address: l.Addr().String(), data: filepath.Join(dir, "data")}
+	v := &victim{binary: binary, address: l.Addr().String(), data: filepath.Join(dir, "data")}
+	if v.args = args; args == nil {
+		v.args = []string{"--data", v.data}
+	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
-	}
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", v.binary, ".").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
 	}
 	if v.log, err = os.Create(filepath.Join(dir, "log")); err != nil {
 		t.Fatal(err)
@@ -139,7 +134,7 @@ func newVictim(t *testing.T) *victim {
 func (v *victim) start(t *testing.T) {
 	t.Helper()
 	// Not CommandContext: the server dies by our hand or that is a fault.
-	cmd := exec.Command(v.binary, "serve", "--listen", v.address, "--data", v.data, "--log-level", "warn")
+	cmd := exec.Command(v.binary, append([]string{"serve", "--listen", v.address, "--log-level", "warn"}, v.args...)...)
 	cmd.Stderr = v.log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -284,6 +279,34 @@ type witness struct {
 	reconnects           atomic.Int64
 	interrupted          int
 	refused              []error
+}
+
+func newWitness(t *testing.T, address string) *witness {
+	t.Helper()
+	c, err := client.New("http://"+address, client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &witness{client: c, h: history{acked: map[string]int{}, tasks: map[string]outlast{}}}
+}
+
+// judge says what is wrong with what was seen, and whether enough was.
+func (w *witness) judge(t *testing.T, least int) {
+	t.Helper()
+	for _, err := range w.refused {
+		t.Errorf("a task was refused: %v", err)
+	}
+	if len(w.h.watches) < least || w.interrupted == 0 || w.reconnects.Load() == 0 {
+		t.Error("the faults hit too little to show anything")
+	}
+	found := check(w.h)
+	for i, f := range found {
+		if i == 40 {
+			t.Errorf("and %d more", len(found)-i)
+			break
+		}
+		t.Errorf("%s: %s", f.rule, f.text)
+	}
 }
 
 // note gives a submission its number.

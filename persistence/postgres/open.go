@@ -30,6 +30,8 @@ const (
 	defaultPatience    = 10 * time.Second
 	defaultConnections = 10
 	connectWithin      = 5 * time.Second
+	arriveWithin       = 30 * time.Second
+	arriveEvery        = 250 * time.Millisecond
 )
 
 // Store keeps tasks in a PostgreSQL database. Use [Open].
@@ -60,7 +62,7 @@ func Open(ctx context.Context, url string, opt Options) (*Store, error) {
 	if s.patience <= 0 {
 		s.patience = defaultPatience
 	}
-	if err := migrate(ctx, config.ConnConfig, s.log, !opt.NoMigrate); err != nil {
+	if err := s.arrive(ctx, config.ConnConfig, !opt.NoMigrate); err != nil {
 		return nil, err
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
@@ -70,6 +72,30 @@ func Open(ctx context.Context, url string, opt Options) (*Store, error) {
 	s.pool.Store(pool)
 	s.writers = make(chan *writer, config.MaxConns)
 	return s, nil
+}
+
+// arrive sees to the schema, and waits for a server that does not answer yet: what
+// starts together does not start in order.
+func (s *Store) arrive(ctx context.Context, config *pgx.ConnConfig, mayMigrate bool) error {
+	within, cancel := context.WithTimeout(ctx, arriveWithin)
+	defer cancel()
+	for told := false; ; {
+		err := migrate(within, config, s.log, mayMigrate)
+		if err == nil || !severed(err) {
+			return err
+		}
+		if !told {
+			s.log.WarnContext(ctx, "the database does not answer yet", "waiting", arriveWithin, "error", err)
+			told = true
+		}
+		pause := time.NewTimer(arriveEvery)
+		select {
+		case <-pause.C:
+		case <-within.Done():
+			pause.Stop()
+			return err
+		}
+	}
 }
 
 // unprepare has statements sent with their text from now on. Behind a pooler in
