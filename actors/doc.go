@@ -8,6 +8,7 @@
 //	      ├─ workers ─── worker …     one per attempt under way
 //	      ├─ sessions ── session …    one per watcher
 //	      ├─ feeds                    who follows which batch, queue or filter
+//	      ├─ peers ───── farWatcher … the other nodes; one per task here that one there follows
 //	      ├─ journal                  the one writer
 //	      ├─ scheduler                ready queues and resource tokens
 //	      ├─ claimer                  what this node holds
@@ -39,8 +40,9 @@
 //	worker     restarted                nothing; its attempt fails (worker_crashed)
 //	session    restarted                nothing; the watcher is told to come back
 //	sweeper    restarted                nothing
-//	holder, workers, sessions, feeds
+//	holder, workers, sessions, feeds, peers
 //	           resumed                  their map, which each message leaves whole
+//	farWatcher restarted                nothing; it asks the task anew
 //
 // A panic of a handler is a failed attempt and no crash of anything.
 //

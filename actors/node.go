@@ -81,11 +81,31 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
-	return launch(ctx, cfg, m)
+	for began := time.Now(); ; {
+		n, err := launch(ctx, cfg, m)
+		if err == nil || cfg.Line == nil || !errors.Is(err, task.ErrUnavailable) || time.Since(began) > joinWithin {
+			return n, err
+		}
+		cfg.Log.Warn("cannot join the other nodes yet", "error", err)
+		pause := time.NewTimer(joinEvery)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return nil, err
+		}
+	}
 }
 
-func launch(ctx context.Context, cfg Config, m *metrics) (n *Node, err error) {
-	n = &Node{
+// How long a node waits for a store that others have, too: it is elsewhere, and
+// may come back in a moment.
+const (
+	joinWithin = 30 * time.Second
+	joinEvery  = 250 * time.Millisecond
+)
+
+func launch(ctx context.Context, cfg Config, m *metrics) (_ *Node, err error) {
+	n := &Node{
 		cfg: cfg, log: cfg.Log, metrics: m, since: time.Now(), crew: newCrew(), lease: lease{lost: make(chan struct{})},
 		handlers: map[string]Handler{}, paused: map[task.Queue]bool{},
 	}
