@@ -76,7 +76,6 @@ type Gateway struct {
 	remote *remote.Remote
 	peer   string // for the node's row
 	node   atomic.Pointer[attached]
-	broken atomic.Uint64 // messages that could not be read
 
 	mu   sync.Mutex
 	keys map[string]bool // of the nodes that live, from their rows
@@ -202,7 +201,6 @@ func (g *Gateway) Send(address string, packed *anypb.Any) {
 func (g *Gateway) survive(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			g.broken.Add(1)
 			g.log.Error("a message of another node could not be read", "panic", p)
 			err = status.Error(codes.InvalidArgument, "unreadable")
 		}
