@@ -17,6 +17,8 @@ const (
 	holdAhead = 250 * time.Millisecond
 	holdLeast = 256
 	holdMost  = 20000
+	// calmly is how long is left between two looks of the same kind.
+	calmly = 20 * time.Millisecond
 	// holdHungry is what it takes at least while other nodes have nothing to do.
 	holdHungry = 4
 )
@@ -115,6 +117,7 @@ func (c *claimer) Receive(ctx actor.Context) {
 		if msg.gen == c.wakeGen {
 			c.wakeAt = time.Time{}
 			c.lookDue(ctx)
+			c.limitsMoved(ctx, limitsMoved{}) // what is due may be a rate
 		}
 	case poll:
 		c.poll(ctx)
@@ -124,6 +127,8 @@ func (c *claimer) Receive(ctx actor.Context) {
 		c.tend(ctx)
 	case hunger:
 		c.hunger(ctx, msg)
+	case limitsMoved:
+		c.limitsMoved(ctx, msg)
 	case kindsChanged:
 		c.backlog = allBacklog
 		c.claim(ctx)
@@ -348,6 +353,16 @@ func (c *claimer) learn(msg claimed) {
 	}
 }
 
+// limitsMoved claims what a limit may have room for: parked tasks are called by
+// whoever claims next.
+func (c *claimer) limitsMoved(ctx actor.Context, msg limitsMoved) {
+	c.backlog = allBacklog
+	c.claim(ctx)
+	if msg.timed {
+		c.lookDue(ctx)
+	}
+}
+
 // lookDue reads which unheld tasks have come due or passed their deadline.
 func (c *claimer) lookDue(ctx actor.Context) {
 	if c.closed {
@@ -384,10 +399,13 @@ func (c *claimer) dueFound(ctx actor.Context, msg dueFound) {
 			ctx.Send(c.node.journal, write{m: step.Mutation()})
 		}
 	}
+	if next := msg.next; !next.IsZero() && next.Before(now.Add(calmly)) {
+		msg.next = now.Add(calmly) // a rate that is open is claimed from, but not all the time
+	}
 	c.wakeBy(ctx, msg.next)
 	if len(msg.tasks) > 0 && msg.full || c.dueAgain {
 		// Those just found must be stored before they are looked for again.
-		c.wakeBy(ctx, now.Add(20*time.Millisecond))
+		c.wakeBy(ctx, now.Add(calmly))
 	}
 }
 
@@ -425,14 +443,14 @@ func (c *claimer) tend(ctx actor.Context) {
 		return
 	}
 	c.tending = true
-	self, root, pauses := ctx.Self(), n.root, n.pauses.Load()
+	self, root, changes := ctx.Self(), n.root, n.settings.changes.Load()
 	n.work(func(workCtx context.Context) {
 		err := n.bury(workCtx)
 		var o task.Overview
 		if err == nil {
 			o, err = n.cfg.Store.Overview(workCtx, task.Scope{})
 		}
-		root.Send(self, tended{overview: o, pauses: pauses, err: err})
+		root.Send(self, tended{overview: o, changes: changes, err: err})
 	})
 }
 
@@ -448,8 +466,8 @@ func (c *claimer) tended(ctx actor.Context, msg tended) {
 		line.Learn(msg.overview.Nodes)
 		ctx.Send(c.node.peers, membership{nodes: msg.overview.Nodes})
 	}
-	if msg.pauses == c.node.pauses.Load() { // else it is older than what we know
-		c.node.learnPaused(pausedIn(msg.overview))
+	if msg.changes == c.node.settings.changes.Load() { // else it is older than what we know
+		c.node.learn(msg.overview)
 	}
 }
 

@@ -62,7 +62,7 @@ func TestWhatCannotStartDoesNotBarTheWay(t *testing.T) {
 	for range 4 * holdLeast {
 		submitOne(t, n, "nobody", `0`, func(s *task.Spec) { s.Priority = 100 })
 	}
-	if _, err := n.Pause(t.Context(), task.DefaultNamespace, "paused", true); err != nil {
+	if _, err := n.SetQueue(t.Context(), task.QueueChange{Namespace: task.DefaultNamespace, Name: "paused", Paused: new(true)}); err != nil {
 		t.Fatal(err)
 	}
 	var paused task.Task
@@ -78,7 +78,7 @@ func TestWhatCannotStartDoesNotBarTheWay(t *testing.T) {
 	if err != nil || w.Reason != task.WaitsPaused {
 		t.Errorf("explain: %+v, %v", w, err)
 	}
-	if _, err := n.Pause(t.Context(), task.DefaultNamespace, "paused", false); err != nil {
+	if _, err := n.SetQueue(t.Context(), task.QueueChange{Namespace: task.DefaultNamespace, Name: "paused", Paused: new(false)}); err != nil {
 		t.Fatal(err)
 	}
 	awaitState(t, n, paused.ID, task.Succeeded)

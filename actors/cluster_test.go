@@ -331,12 +331,12 @@ func TestQueuePausedOnOneNodeRestsOnAll(t *testing.T) {
 	store, w := memory.NewShared(), newWires()
 	a, b := peer(t, store, w, "a"), peer(t, store, w, "b")
 	b.Handle("echo", func(_ context.Context, j *Job) (json.RawMessage, error) { return j.Task.Payload, nil })
-	if _, err := a.Pause(t.Context(), task.DefaultNamespace, "default", true); err != nil {
+	if _, err := a.SetQueue(t.Context(), task.QueueChange{Namespace: task.DefaultNamespace, Name: "default", Paused: new(true)}); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the pause", func() bool { return b.isPaused(task.DefaultNamespace, "default") })
 	one := submitOne(t, b, "echo", `1`)
-	if _, err := a.Pause(t.Context(), task.DefaultNamespace, "default", false); err != nil {
+	if _, err := a.SetQueue(t.Context(), task.QueueChange{Namespace: task.DefaultNamespace, Name: "default", Paused: new(false)}); err != nil {
 		t.Fatal(err)
 	}
 	awaitState(t, b, one.ID, task.Succeeded)

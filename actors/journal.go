@@ -126,6 +126,7 @@ func (j *journal) gather(m task.Mutation, o owed) {
 		earlier := &b.ms[i]
 		m.Guard = earlier.Guard
 		m.Events = append(earlier.Events, m.Events...)
+		m.Give = append(earlier.Give, m.Give...)
 		m.Checkpoint = m.Checkpoint || earlier.Checkpoint
 		*earlier = m
 		b.owed[i].acks = append(b.owed[i].acks, o.acks...)
@@ -135,9 +136,10 @@ func (j *journal) gather(m task.Mutation, o owed) {
 }
 
 // melts says whether two saves can be one: the second was decided on the row
-// the first makes, and all their events are of one attempt.
+// the first makes, and all their events are of one attempt. What depends on a limit
+// may come to nothing, and stands alone.
 func melts(first, second *task.Mutation) bool {
-	return first.Op == task.Save && second.Op == task.Save &&
+	return first.Op == task.Save && second.Op == task.Save && len(first.Take)+len(second.Take) == 0 &&
 		first.Task.Guard() == second.Guard &&
 		(len(first.Events) == 0 || len(second.Events) == 0 ||
 			first.Events[0].Cursor.Attempt == second.Events[0].Cursor.Attempt)
@@ -277,6 +279,7 @@ func (j *journal) settle(ctx actor.Context, b *batch, outcomes []task.Outcome) {
 			continue
 		}
 		j.answer(ctx, m, o, out)
+		news.limits(m, out)
 		if out.Err != nil || out.Existing != nil {
 			continue
 		}
@@ -301,9 +304,24 @@ func (j *journal) settle(ctx actor.Context, b *batch, outcomes []task.Outcome) {
 	}
 	if news.heads != nil || !news.wake.IsZero() {
 		ctx.Send(j.node.claimer, news)
-		if len(news.heads) > 0 && j.node.others.Load() > 0 {
-			ctx.Send(j.node.peers, freed{kinds: news.kinds()})
-		}
+	}
+	if news.moved {
+		ctx.Send(j.node.claimer, limitsMoved{timed: news.timed})
+	}
+	if kinds := news.kinds(); len(kinds) > 0 && j.node.others.Load() > 0 {
+		ctx.Send(j.node.peers, freed{kinds: kinds})
+	}
+}
+
+// limits notes what a write did to limits of the whole cluster.
+func (u *unheld) limits(m *task.Mutation, out task.Outcome) {
+	switch {
+	case errors.Is(out.Err, task.ErrParked):
+		u.moved = true // perhaps only because others stand before it
+		u.timed = u.timed || out.Limit.Scope == task.OfRate
+	case out.Err == nil && len(m.Give) > 0:
+		u.moved = true
+		u.eased = append(u.eased, m.Task.Kind)
 	}
 }
 
@@ -326,6 +344,9 @@ func (u *unheld) kinds() []string {
 	kinds := map[string]bool{}
 	for l := range u.heads {
 		kinds[l.Kind] = true
+	}
+	for _, k := range u.eased {
+		kinds[k] = true
 	}
 	return slices.Collect(maps.Keys(kinds))
 }
@@ -371,9 +392,8 @@ func appendAll(ctx context.Context, s task.Store, ms []task.Mutation, log *slog.
 	outcomes, err := s.Append(ctx, ms)
 	for errors.Is(err, task.ErrUnknown) && ctx.Err() == nil {
 		log.Warn("reading back a batch of unknown fate", "writes", len(ms), "error", err)
-		var kept bool
-		if kept, err = readBack(ctx, s, ms); err == nil && kept {
-			return make([]task.Outcome, len(ms)), nil
+		if outcomes, err = readBack(ctx, s, ms); err == nil && outcomes != nil {
+			return outcomes, nil
 		}
 		if err == nil {
 			outcomes, err = s.Append(ctx, ms)
@@ -408,25 +428,34 @@ func appendAll(ctx context.Context, s task.Store, ms []task.Mutation, log *slog.
 	return outcomes, nil
 }
 
-// readBack says whether a batch was kept. It is atomic, so one write that left
-// a mark tells of all.
-func readBack(ctx context.Context, s task.Store, ms []task.Mutation) (kept bool, err error) {
-	for _, m := range ms {
-		if m.Op != task.Insert && m.Op != task.Save {
+// readBack gives the outcomes of a batch that was kept, or none if it was not. It
+// is atomic, so one write that left a mark tells of all; but what depended on a
+// limit is looked at itself.
+func readBack(ctx context.Context, s task.Store, ms []task.Mutation) ([]task.Outcome, error) {
+	outcomes, looked := make([]task.Outcome, len(ms)), false
+	for i, m := range ms {
+		if m.Op != task.Insert && m.Op != task.Save || looked && len(m.Take) == 0 {
 			continue
 		}
+		looked = true
 		t, err := s.Task(ctx, m.Task.Namespace, m.Task.ID)
 		switch {
 		case errors.Is(err, task.ErrNotFound):
-			return false, nil
+			return nil, nil
 		case err != nil:
-			return false, err
+			return nil, err
 		}
 		same := t.Cursor == m.Task.Cursor && t.Guard() == m.Task.Guard()
 		if m.Op == task.Insert {
 			same = same && t.Created.Equal(m.Task.Created.Truncate(time.Microsecond))
 		}
-		return same, nil
+		switch {
+		case same:
+		case len(m.Take) > 0 && t.Parked != nil:
+			outcomes[i] = task.Outcome{Err: task.ErrParked, Limit: t.Parked.Limit}
+		default:
+			return nil, nil
+		}
 	}
-	return true, nil
+	return outcomes, nil
 }

@@ -47,6 +47,9 @@ type (
 	unheld struct {
 		heads map[task.Lane]int64 // of those that may run: the lowest rank in each lane
 		wake  time.Time           // when the earliest of the others must be looked at; zero: never
+		// And that there may be room for parked ones.
+		moved, timed bool
+		eased        []string // kinds of tasks that gave something back
 	}
 	// refused tells the claimer that admitted tasks did not come to be.
 	refused struct{ lane []task.Lane }
@@ -83,11 +86,12 @@ type (
 		err   error
 	}
 	kindsChanged struct{}
-	lookAround   struct{}            // there is a node we do not know
-	hunger       struct{ nodes int } // so many others have room and find no work
+	limitsMoved  struct{ timed bool } // parked tasks may be let go; timed: some when a rate lets them
+	lookAround   struct{}             // there is a node we do not know
+	hunger       struct{ nodes int }  // so many others have room and find no work
 	tended       struct {
 		overview task.Overview
-		pauses   uint64
+		changes  uint64
 		err      error
 	}
 	stopClaiming struct{}
@@ -196,8 +200,8 @@ type (
 	withdraw struct{ id task.ID }
 	release  struct{ id task.ID }
 	pause    struct {
-		namespace, queue string
-		paused           bool
+		queue  queueName
+		paused bool
 	}
 	shed      struct{ n int } // -1: all
 	explain   struct{ id task.ID }

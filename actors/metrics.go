@@ -22,6 +22,7 @@ type metrics struct {
 	buried  prometheus.Counter
 	fenced  prometheus.Counter
 	garbled prometheus.Counter
+	parked  prometheus.Counter
 	ended   *prometheus.CounterVec
 }
 
@@ -56,12 +57,15 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		garbled: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "troupe_peer_messages_unread_total", Help: "Messages of other nodes that could not be read.",
 		}),
+		parked: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "troupe_tasks_parked_total", Help: "Tasks that had to wait for a limit of the whole cluster, counted each time.",
+		}),
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "troupe_tasks_ended_total", Help: "Tasks that ended, by state.",
 		}, []string{"state"}),
 	}
 	for _, c := range []prometheus.Collector{
-		m.batch, m.commit, m.delay, m.held, m.waiting, m.running, m.watched, m.lost, m.panics, m.buried, m.fenced, m.garbled, m.ended,
+		m.batch, m.commit, m.delay, m.held, m.waiting, m.running, m.watched, m.lost, m.panics, m.buried, m.fenced, m.garbled, m.parked, m.ended,
 	} {
 		if err := r.Register(c); err != nil {
 			return nil, err

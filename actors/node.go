@@ -64,13 +64,13 @@ type Node struct {
 	sessionCount atomic.Int64
 	draining     atomic.Bool
 	stopped      atomic.Bool
-	pauses       atomic.Uint64 // queues paused or resumed here
-	listening    atomic.Bool   // the actors are all there
-	asking       sync.Map      // *actor.Future of callers that wait for an answer
+	listening    atomic.Bool // the actors are all there
+	asking       sync.Map    // *actor.Future of callers that wait for an answer
+
+	settings settings
 
 	mu       sync.RWMutex
 	handlers map[string]Handler
-	paused   map[task.Queue]bool // keyed without Paused
 }
 
 // Start joins the store, ends what dead predecessors left behind, and starts
@@ -107,7 +107,7 @@ const (
 func launch(ctx context.Context, cfg Config, m *metrics) (_ *Node, err error) {
 	n := &Node{
 		cfg: cfg, log: cfg.Log, metrics: m, since: time.Now(), crew: newCrew(), lease: lease{lost: make(chan struct{})},
-		handlers: map[string]Handler{}, paused: map[task.Queue]bool{},
+		handlers: map[string]Handler{},
 	}
 	n.life, n.end = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
@@ -140,7 +140,7 @@ func launch(ctx context.Context, cfg Config, m *metrics) (_ *Node, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the queues: %w", err)
 	}
-	n.paused = pausedIn(overview)
+	n.settings.queues, n.settings.pools = settingsOf(overview)
 	n.root, n.dispatcher = n.system.Root, newDispatcher()
 	ready := make(chan struct{})
 	n.top = n.root.Spawn(n.props(func() actor.Actor { return &nodeActor{node: n, ready: ready} },
@@ -157,17 +157,6 @@ func (n *Node) hear(packed *anypb.Any) {
 	if n.listening.Load() {
 		n.root.Send(n.peers, packed)
 	}
-}
-
-// pausedIn picks the paused queues out of what there is.
-func pausedIn(o task.Overview) map[task.Queue]bool {
-	paused := map[task.Queue]bool{}
-	for _, q := range o.Queues {
-		if q.Paused {
-			paused[task.Queue{Namespace: q.Namespace, Name: q.Name}] = true
-		}
-	}
-	return paused
 }
 
 // libraryLogger lets through what the actor library says of trouble. Its
@@ -250,18 +239,6 @@ func (n *Node) kindNames() []string {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
 	return slices.Sorted(maps.Keys(n.handlers))
-}
-
-func (n *Node) isPaused(namespace, queue string) bool {
-	n.mu.RLock()
-	defer n.mu.RUnlock()
-	return n.paused[task.Queue{Namespace: namespace, Name: queue}]
-}
-
-func (n *Node) pausedQueues() []task.Queue {
-	n.mu.RLock()
-	defer n.mu.RUnlock()
-	return slices.Collect(maps.Keys(n.paused))
 }
 
 // Drain takes nothing new, gives back what waits, and lets attempts finish

@@ -2,6 +2,8 @@ package actors
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -91,9 +93,11 @@ type (
 	freed struct{ kinds []string }
 	// starving tells which kinds this node looks for in vain; none: it has work.
 	starving struct{ kinds []string }
-	pulse    struct{}
-	pulseNow struct{}
-	tellWork struct{}
+	// whoIsThere is answered with the other nodes, by incarnation.
+	whoIsThere struct{}
+	pulse      struct{}
+	pulseNow   struct{}
+	tellWork   struct{}
 )
 
 // Between nodes.
@@ -132,6 +136,8 @@ func (p *peers) Receive(ctx actor.Context) {
 		p.ask(ctx, msg)
 	case farDone:
 		p.stopServing(ctx, msg.key)
+	case whoIsThere:
+		ctx.Respond(slices.Collect(maps.Keys(p.members)))
 	case happened:
 		p.happened(msg)
 	case freed:
@@ -307,6 +313,8 @@ func (p *peers) heard(ctx actor.Context, packed *anypb.Any) {
 		p.called(from, m.Token, func(ctx context.Context) (wire.Answer, error) { return p.node.cancelFor(ctx, m) })
 	case wire.Explain:
 		p.called(from, m.Token, func(ctx context.Context) (wire.Answer, error) { return p.node.explainFor(ctx, m) })
+	case wire.Report:
+		p.called(from, m.Token, p.node.reportFor)
 	case wire.Answer:
 		if c, ok := p.calls[m.Token]; ok && c.to == from {
 			p.answer(ctx, m)

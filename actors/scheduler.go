@@ -35,7 +35,7 @@ func newScheduler(n *Node) actor.Producer {
 			s.core.SetCapacity(name, int64(amount))
 		}
 		for _, q := range n.pausedQueues() {
-			s.core.SetPaused(q.Namespace, q.Name, true)
+			s.core.SetPaused(q.namespace, q.name, true)
 		}
 		return s
 	}
@@ -156,10 +156,10 @@ func (s *scheduler) release(ctx actor.Context, id task.ID) {
 // pause stops or resumes a queue. What waits here of a paused queue goes back,
 // so that it does not take the place of what could run.
 func (s *scheduler) pause(ctx actor.Context, msg pause) {
-	s.core.SetPaused(msg.namespace, msg.queue, msg.paused)
+	s.core.SetPaused(msg.queue.namespace, msg.queue.name, msg.paused)
 	if msg.paused {
 		for id, t := range s.tasks {
-			if t.lane.Namespace == msg.namespace && t.lane.Queue == msg.queue && s.core.IsWaiting(schedule.ID(id)) {
+			if t.lane.Namespace == msg.queue.namespace && t.lane.Queue == msg.queue.name && s.core.IsWaiting(schedule.ID(id)) {
 				ctx.Send(t.pid, giveBack{})
 			}
 		}

@@ -71,7 +71,8 @@ type taskActor struct {
 type pending struct {
 	token uint64
 	row   task.Task
-	bytes int // of the attempt's window
+	given []task.Token // of limits in which there is room now
+	bytes int          // of the attempt's window
 	flush bool
 	start bool
 }
@@ -145,6 +146,10 @@ func (a *taskActor) started(ctx actor.Context) {
 }
 
 func (a *taskActor) ready(ctx actor.Context, again bool) {
+	if tokens := a.node.wants(a.row); !a.row.Called && a.node.isFull(tokens) {
+		a.give(ctx, a.row.Park(tokens))
+		return
+	}
 	a.queued = true
 	ctx.Send(a.node.scheduler, ready{entry: a.entry(), where: a.lane, pid: ctx.Self(), again: again})
 }
@@ -152,7 +157,9 @@ func (a *taskActor) ready(ctx actor.Context, again bool) {
 func (a *taskActor) entry() schedule.Entry {
 	demand := make(map[string]int64, len(a.row.Resources))
 	for name, amount := range a.row.Resources {
-		demand[name] = int64(amount)
+		if _, here := a.node.cfg.Capacity[name]; here || !a.node.isPool(name) {
+			demand[name] = int64(amount) // else it is the cluster's alone
+		}
 	}
 	return schedule.Entry{
 		ID: schedule.ID(a.row.ID), Namespace: a.row.Namespace, Queue: a.row.Queue, Kind: a.row.Kind,
@@ -183,14 +190,13 @@ func (a *taskActor) start(ctx actor.Context) {
 		return
 	}
 	now := a.node.now()
-	must := a.row.MustStoreStart()
-	step, err := a.row.Start(now, a.node.cfg.Name, "local")
+	tokens := a.node.wants(a.row)
+	must := a.row.MustStoreStart() || len(tokens) > 0
+	step, err := a.row.Start(now, a.node.cfg.Name, "local", tokens...)
 	if err != nil {
 		a.give(ctx, a.row.Release())
 		return
 	}
-	a.node.counters.started.Add(1)
-	a.node.metrics.delay.Observe(now.Sub(a.row.Ready).Seconds())
 	a.attempt, a.busy, a.cutOff, a.starting = step.Task.Attempt, true, nil, must
 	a.quota = newWindow(windowBytes, a.node.cfg.Limits.Log)
 	a.step(ctx, step)
@@ -205,6 +211,8 @@ const windowBytes = 1 << 20
 
 func (a *taskActor) run(ctx actor.Context, h Handler) {
 	a.starting = false
+	a.node.counters.started.Add(1)
+	a.node.metrics.delay.Observe(a.node.now().Sub(a.row.Ready).Seconds())
 	limits := a.node.cfg.Limits
 	ctx.Send(a.node.workers, run{handler: h, task: ctx.Self(), job: &Job{
 		Task: a.row, quota: a.quota, event: limits.Event, value: limits.Result,
@@ -262,7 +270,11 @@ func (a *taskActor) step(ctx actor.Context, s task.Step) {
 	m.Events = slices.Concat(a.unstored, s.Events)
 	m.Checkpoint = m.Checkpoint || a.dirty
 	token := a.node.tokens.Add(1)
-	a.writes = append(a.writes, pending{token: token, row: s.Task, bytes: a.unsent})
+	given := s.Give
+	if len(s.Take) > 0 && s.Task.State == task.Queued {
+		given = s.Take // only asked whether there is room, and there is
+	}
+	a.writes = append(a.writes, pending{token: token, row: s.Task, given: given, bytes: a.unsent})
 	a.unstored, a.unsent, a.dirty = nil, 0, false
 	a.row = s.Task
 	for _, e := range s.Events {
@@ -279,11 +291,17 @@ func (a *taskActor) wrote(ctx actor.Context, msg wrote) {
 	}
 	w := a.writes[0]
 	a.writes = a.writes[1:]
-	if msg.outcome.Err != nil {
+	switch {
+	case errors.Is(msg.outcome.Err, task.ErrParked):
+		a.node.taken(msg.outcome.Limit)
+		a.parked(ctx)
+		return
+	case msg.outcome.Err != nil:
 		a.lost(ctx, msg.outcome.Err)
 		return
 	}
 	a.disk = w.row
+	a.node.eased(w.given)
 	a.log.stored(w.row.Cursor)
 	if a.quota != nil && w.bytes > 0 {
 		a.quota.release(w.bytes)
@@ -422,15 +440,28 @@ func (a *taskActor) maybeLeave(ctx actor.Context) {
 func (a *taskActor) lost(ctx actor.Context, err error) {
 	a.node.metrics.lost.Inc()
 	a.node.log.Warn("lost a held task", "task", a.row.ID.String(), "error", err)
+	if a.busy {
+		ctx.Send(a.node.workers, abort{id: a.row.ID, attempt: a.attempt, cause: ErrLost})
+	}
+	a.letGo(ctx)
+}
+
+// parked lets go of a task that could not have its tokens. Its start is as if it
+// had never been decided; what was decided on top of that has to be asked for anew.
+func (a *taskActor) parked(ctx actor.Context) {
+	a.node.metrics.parked.Inc()
+	a.busy, a.starting = false, false
+	a.letGo(ctx)
+}
+
+// letGo ends the hold of a row that is not ours any more.
+func (a *taskActor) letGo(ctx actor.Context) {
 	for _, pid := range a.waiters {
 		ctx.Send(pid, cancelled{err: task.ErrStale})
 	}
 	a.waiters, a.writes, a.unstored, a.unsent = nil, nil, nil, 0
 	a.row.State = task.Queued // whatever the handler still says is not taken for the row's
 	a.leaving = true
-	if a.busy {
-		ctx.Send(a.node.workers, abort{id: a.row.ID, attempt: a.attempt, cause: ErrLost})
-	}
 	a.settled(ctx)
 }
 
@@ -561,7 +592,7 @@ func (a *taskActor) reread(ctx actor.Context, msg reread) {
 	default:
 		ctx.Send(a.node.workers, abort{id: msg.task.ID, attempt: msg.task.Attempt, cause: ErrLost})
 		a.row, a.disk = msg.task, msg.task
-		a.give(ctx, msg.task.Lost(a.node.now(), task.CodeWorkerCrashed, chance()))
+		a.give(ctx, msg.task.Lost(a.node.now(), task.CodeWorkerCrashed, chance(), a.node.cfg.Limits.Crashes))
 	}
 }
 

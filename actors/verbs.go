@@ -187,52 +187,6 @@ func (n *Node) Delete(ctx context.Context, namespace string, id task.ID) error {
 	return err
 }
 
-// Pause stops or resumes a queue; attempts under way go on.
-func (n *Node) Pause(ctx context.Context, namespace, queue string, paused bool) (task.Queue, error) {
-	q := task.Queue{Namespace: namespace, Name: queue, Paused: paused}
-	answer, err := ask[wrote](ctx, n, n.journal, write{m: task.Mutation{Op: task.SetQueue, Queue: q}})
-	if err == nil {
-		err = answer.outcome.Err
-	}
-	if err != nil {
-		return task.Queue{}, fmt.Errorf("pause queue: %w", err)
-	}
-	n.pauses.Add(1)
-	n.setPaused(task.Queue{Namespace: namespace, Name: queue}, paused)
-	return q, nil
-}
-
-// setPaused acts on what the store has: a queue, without its Paused, is stopped
-// or goes on.
-func (n *Node) setPaused(q task.Queue, paused bool) {
-	n.mu.Lock()
-	was := n.paused[q]
-	if paused {
-		n.paused[q] = true
-	} else {
-		delete(n.paused, q)
-	}
-	n.mu.Unlock()
-	if was == paused {
-		return
-	}
-	n.root.Send(n.scheduler, pause{namespace: q.Namespace, queue: q.Name, paused: paused})
-	n.root.Send(n.claimer, kindsChanged{})
-}
-
-// learnPaused does the same for all queues at once: what another node has paused
-// is seen here with the next look at the store.
-func (n *Node) learnPaused(now map[task.Queue]bool) {
-	for _, q := range n.pausedQueues() {
-		if !now[q] {
-			n.setPaused(q, false)
-		}
-	}
-	for q := range now {
-		n.setPaused(q, true)
-	}
-}
-
 // Explain says why a task is not running; the Waiting is nil where it is, or
 // has ended.
 func (n *Node) Explain(ctx context.Context, t task.Task) (*task.Waiting, error) {
@@ -249,6 +203,8 @@ func (n *Node) Explain(ctx context.Context, t task.Task) (*task.Waiting, error) 
 			return answer.Waiting, nil
 		}
 		return &task.Waiting{Reason: task.WaitsInBacklog}, nil // about to move, or its node is gone
+	case t.Parked != nil:
+		return waitingFor(t), nil
 	case n.draining.Load():
 		return &task.Waiting{Reason: task.WaitsForNode}, nil
 	case n.handler(t.Kind) == nil:
@@ -270,7 +226,25 @@ func (n *Node) Explain(ctx context.Context, t task.Task) (*task.Waiting, error) 
 	if err != nil {
 		return nil, err
 	}
-	return backlogged(t, gauges), nil
+	return n.backlogged(t, gauges), nil
+}
+
+// waitingFor explains a task that is parked.
+func waitingFor(t task.Task) *task.Waiting {
+	p := t.Parked
+	w := &task.Waiting{Reason: task.WaitsForLimit, Limit: p.Limit, Most: p.Most}
+	switch p.Limit.Scope {
+	case task.OfQueue, task.OfKey:
+	case task.OfRate:
+		w.Reason = task.WaitsForRate
+	case task.OfPool:
+		w.Reason, w.Resource = task.WaitsForResource, p.Limit.Name
+		w.Needed, w.Free = t.Resources[p.Limit.Name], max(0, p.Most-p.Used)
+		if w.Needed > p.Most {
+			w.Reason, w.Free = task.WaitsForever, p.Most
+		}
+	}
+	return w
 }
 
 func waitingOf(r schedule.Reason) *task.Waiting {
@@ -282,21 +256,39 @@ func waitingOf(r schedule.Reason) *task.Waiting {
 }
 
 // backlogged explains a task no node holds.
-func backlogged(t task.Task, gauges []task.Gauge) *task.Waiting {
+func (n *Node) backlogged(t task.Task, gauges []task.Gauge) *task.Waiting {
 	capacity := map[string]task.Quantity{}
 	for _, g := range gauges {
 		capacity[g.Name] = max(capacity[g.Name], g.Capacity)
 	}
 	for name, needed := range t.Resources {
-		if needed > capacity[name] {
+		if needed > capacity[name] && (capacity[name] > 0 || !n.isPool(name)) {
 			return &task.Waiting{Reason: task.WaitsForever, Resource: name, Needed: needed, Free: capacity[name]}
 		}
 	}
 	return &task.Waiting{Reason: task.WaitsInBacklog}
 }
 
-// Resources gauges this node's resources.
+// Resources gauges the resources of all nodes that answer.
 func (n *Node) Resources(ctx context.Context) ([]task.Gauge, error) {
+	own, err := n.gauge(ctx)
+	for _, r := range n.reports(ctx) {
+		own = append(own, r.Gauges...)
+	}
+	return own, err
+}
+
+// Workers lists what runs tasks on all nodes that answer.
+func (n *Node) Workers(ctx context.Context) ([]task.Worker, error) {
+	own, err := n.ownWorkers(ctx)
+	for _, r := range n.reports(ctx) {
+		own = append(own, r.Workers...)
+	}
+	return own, err
+}
+
+// gauge gauges this node's resources.
+func (n *Node) gauge(ctx context.Context) ([]task.Gauge, error) {
 	answer, err := ask[gauged](ctx, n, n.scheduler, gauges{})
 	if err != nil {
 		return nil, fmt.Errorf("gauge resources: %w", err)
@@ -308,8 +300,8 @@ func (n *Node) Resources(ctx context.Context) ([]task.Gauge, error) {
 	return out, nil
 }
 
-// Workers lists what runs tasks here: the local handlers, as one worker.
-func (n *Node) Workers(ctx context.Context) ([]task.Worker, error) {
+// ownWorkers lists what runs tasks here: the local handlers, as one worker.
+func (n *Node) ownWorkers(ctx context.Context) ([]task.Worker, error) {
 	answer, err := ask[gauged](ctx, n, n.scheduler, gauges{})
 	if err != nil {
 		return nil, fmt.Errorf("list workers: %w", err)
@@ -318,6 +310,29 @@ func (n *Node) Workers(ctx context.Context) ([]task.Worker, error) {
 		ID: fmt.Sprintf("%s-%d-local", n.cfg.Name, n.incarnation), Name: "local", Node: n.cfg.Name,
 		Kinds: n.kindNames(), Slots: n.cfg.Capacity[task.SlotResource], Running: answer.running, Since: n.since,
 	}}, nil
+}
+
+// reportFor tells another node what there is here.
+func (n *Node) reportFor(ctx context.Context) (wire.Answer, error) {
+	gauges, err1 := n.gauge(ctx)
+	workers, err2 := n.ownWorkers(ctx)
+	return wire.Answer{Gauges: gauges, Workers: workers}, errors.Join(err1, err2)
+}
+
+// reports asks all other nodes what there is; who does not answer soon is left out.
+func (n *Node) reports(ctx context.Context) (all []wire.Answer) {
+	if n.others.Load() == 0 {
+		return nil
+	}
+	within, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	members, err := ask[[]task.Incarnation](within, n, n.peers, whoIsThere{})
+	if err != nil {
+		return nil
+	}
+	return together(within, n, members, func(ctx context.Context, to task.Incarnation) (wire.Answer, error) {
+		return n.call(ctx, to, func(token uint64) any { return wire.Report{Token: token} })
+	})
 }
 
 // Stats counts what this node has done.

@@ -115,6 +115,34 @@ func (n *Node) abandon() {
 	})
 }
 
+// together does something for each of many at once, and gives what came of those
+// for which it went well.
+func together[T, R any](ctx context.Context, n *Node, all []T, do func(context.Context, T) (R, error)) []R {
+	type result struct {
+		of  R
+		err error
+	}
+	results := make(chan result, len(all)) // so that nobody waits to say it
+	for _, one := range all {
+		n.work(func(context.Context) {
+			r, err := do(ctx, one)
+			results <- result{r, err}
+		})
+	}
+	var good []R
+	for range all {
+		select {
+		case r := <-results:
+			if r.err == nil {
+				good = append(good, r.of)
+			}
+		case <-ctx.Done():
+			return good
+		}
+	}
+	return good
+}
+
 // bury ends the attempts and the holds of dead nodes, in bounded batches.
 func (n *Node) bury(ctx context.Context) error {
 	const most = 1000
@@ -132,7 +160,7 @@ func (n *Node) bury(ctx context.Context) error {
 		}
 		ms := make([]task.Mutation, len(orphans))
 		for i, t := range orphans {
-			ms[i] = t.Lost(n.now(), task.CodeNodeLost, chance()).Mutation()
+			ms[i] = t.Lost(n.now(), task.CodeNodeLost, chance(), n.cfg.Limits.Crashes).Mutation()
 		}
 		outcomes, err := n.cfg.Store.Append(ctx, ms)
 		if err != nil {

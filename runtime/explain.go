@@ -23,9 +23,19 @@ func inWords(t task.Task, w *task.Waiting) string {
 		}
 		return fmt.Sprintf("%s at %s.", why, w.Until.UTC().Format(time.RFC3339))
 	case task.WaitsForResource:
+		if !w.Limit.IsZero() {
+			return fmt.Sprintf("It needs %s of the cluster's %q and %s is free.", w.Needed, w.Resource, w.Free)
+		}
 		return fmt.Sprintf("It needs %s of %q and %s is free; %s.", w.Needed, w.Resource, w.Free, place(w.Position))
 	case task.WaitsForever:
 		return fmt.Sprintf("It needs %s of %q and no node has that much (at most %s).", w.Needed, w.Resource, w.Free)
+	case task.WaitsForLimit:
+		if w.Limit.Scope == task.OfKey {
+			return fmt.Sprintf("Of tasks with its concurrency key %q at most %s run at once.", w.Limit.Name, w.Most)
+		}
+		return fmt.Sprintf("Of tasks of its queue %q at most %s run at once.", w.Limit.Name, w.Most)
+	case task.WaitsForRate:
+		return fmt.Sprintf("Tasks of its queue %q start only so often, and others stand before it.", w.Limit.Name)
 	case task.WaitsPaused:
 		return fmt.Sprintf("Its queue %q is paused.", t.Queue)
 	case task.WaitsForHandler:

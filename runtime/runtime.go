@@ -399,15 +399,28 @@ func (r *Runtime) Overview(ctx context.Context, s task.Scope) (task.Overview, er
 	return o, nil
 }
 
-// Pause stops a queue, or lets it go on; attempts under way are not touched.
-func (r *Runtime) Pause(ctx context.Context, namespace, queue string, paused bool) (task.Queue, error) {
-	return r.node().Pause(ctx, namespace, queue, paused)
+// SetQueue changes a queue's settings; attempts under way are not touched. Other
+// nodes know of it within a second.
+func (r *Runtime) SetQueue(ctx context.Context, c task.QueueChange) (task.Queue, error) {
+	if err := task.CheckQueue(c); err != nil {
+		return task.Queue{}, err
+	}
+	return r.node().SetQueue(ctx, c)
 }
 
-// Workers lists what runs tasks.
+// SetPool sets how much there is of a resource in the whole cluster, or that it is
+// none of the cluster's. Other nodes know of it within a second.
+func (r *Runtime) SetPool(ctx context.Context, c task.PoolChange) error {
+	if err := task.CheckPool(c); err != nil {
+		return err
+	}
+	return r.node().SetPool(ctx, c)
+}
+
+// Workers lists what runs tasks, on every node that answers.
 func (r *Runtime) Workers(ctx context.Context) ([]task.Worker, error) { return r.node().Workers(ctx) }
 
-// Resources gauges what attempts may hold and do hold.
+// Resources gauges what attempts may hold and do hold, on every node that answers.
 func (r *Runtime) Resources(ctx context.Context) ([]task.Gauge, error) {
 	return r.node().Resources(ctx)
 }

@@ -306,7 +306,7 @@ func TestExplainSaysItInWords(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	}
-	if _, err := rt.Pause(t.Context(), task.DefaultNamespace, "q", true); err != nil {
+	if _, err := rt.SetQueue(t.Context(), task.QueueChange{Namespace: task.DefaultNamespace, Name: "q", Paused: new(true)}); err != nil {
 		t.Fatal(err)
 	}
 	paused := submit("echo", func(s *task.Spec) { s.Queue = "q" })

@@ -77,9 +77,11 @@ type Explanation struct {
 
 // Queue is a queue's settings and what is in it.
 type Queue struct {
-	Name   string           `json:"name"`
-	Paused bool             `json:"paused"`
-	Counts map[string]int64 `json:"counts,omitempty" doc:"Tasks by state; states without any are left out"`
+	Name        string           `json:"name"`
+	Paused      bool             `json:"paused"`
+	Concurrency int              `json:"concurrency,omitempty" doc:"So many of its tasks run at once, in the whole cluster; 0: any number"`
+	Rate        string           `json:"rate,omitempty" doc:"So often its tasks start, in the whole cluster" example:"100/s"`
+	Counts      map[string]int64 `json:"counts,omitempty" doc:"Tasks by state; states without any are left out"`
 }
 
 // QueueList is all queues.
@@ -89,7 +91,9 @@ type QueueList struct {
 
 // QueueChange changes a queue's settings; what is left out stays.
 type QueueChange struct {
-	Paused *bool `json:"paused,omitempty" doc:"A paused queue starts no task"`
+	Paused      *bool   `json:"paused,omitempty" doc:"A paused queue starts no task"`
+	Concurrency *int    `json:"concurrency,omitempty" minimum:"0" doc:"At most so many of its tasks run at once, in the whole cluster; 0: any number"`
+	Rate        *string `json:"rate,omitempty" doc:"Its tasks start at most so often, in the whole cluster; empty: as often as they can" example:"100/s"`
 }
 
 // Worker is something that runs tasks.
@@ -123,12 +127,25 @@ type NodeList struct {
 	Nodes []Node `json:"nodes"`
 }
 
-// Resource is a resource's capacity and use, for the cluster and by node.
+// Resource is a resource's capacity and use: of all nodes together, of each, and
+// where it is one of the whole cluster, of that.
 type Resource struct {
 	Name     string        `json:"name"`
 	Capacity task.Quantity `json:"capacity"`
 	Used     task.Quantity `json:"used"`
 	Nodes    []Gauge       `json:"nodes"`
+	Cluster  *Pool         `json:"cluster,omitempty" doc:"Set where it is a resource of the whole cluster; capacity and used are then of that"`
+}
+
+// Pool is how much there is of a resource in the whole cluster.
+type Pool struct {
+	Capacity task.Quantity `json:"capacity"`
+	Used     task.Quantity `json:"used"`
+}
+
+// PoolChange sets how much there is of a resource in the whole cluster.
+type PoolChange struct {
+	Capacity *task.Quantity `json:"capacity" doc:"Nodes together use no more than this of it at once" example:"20"`
 }
 
 // Gauge is a resource's capacity and use on one node.

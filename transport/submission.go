@@ -23,6 +23,9 @@ type Submission struct {
 	MaxAttempts int               `json:"max_attempts,omitempty" minimum:"0" default:"3"`
 	Retry       *RetrySubmission  `json:"retry,omitempty"`
 	UniqueKey   string            `json:"unique_key,omitempty" doc:"While a live task of this kind has it, a second submit returns the first"`
+
+	ConcurrencyKey   string `json:"concurrency_key,omitempty" doc:"At most concurrency_limit tasks with this key run at once, in the whole cluster"`
+	ConcurrencyLimit int    `json:"concurrency_limit,omitempty" minimum:"0" default:"1"`
 }
 
 // RetrySubmission is the retry policy of a submission; what it leaves out is
@@ -52,6 +55,7 @@ func (s Submission) Spec(namespace string, now time.Time) (task.Spec, error) {
 		Namespace: namespace, Kind: s.Kind, Queue: s.Queue, Priority: s.Priority,
 		Payload: s.Payload, Resources: s.Resources, Labels: s.Labels,
 		Timeout: duration("timeout", s.Timeout), MaxAttempts: s.MaxAttempts, UniqueKey: s.UniqueKey,
+		ConcurrencyKey: s.ConcurrencyKey, ConcurrencyLimit: s.ConcurrencyLimit,
 	}
 	if s.ID != "" {
 		id, err := task.ParseID(s.ID)

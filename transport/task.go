@@ -25,6 +25,9 @@ type Task struct {
 	UniqueKey   string            `json:"unique_key,omitempty"`
 	BatchID     string            `json:"batch_id,omitempty"`
 
+	ConcurrencyKey   string `json:"concurrency_key,omitempty"`
+	ConcurrencyLimit int    `json:"concurrency_limit,omitempty"`
+
 	State    task.State          `json:"state"`
 	Attempt  int                 `json:"attempt"`
 	Progress *Progress           `json:"progress,omitempty"`
@@ -64,6 +67,14 @@ type Waiting struct {
 	Free     *task.Quantity `json:"free,omitempty"`
 	Position int            `json:"position,omitempty"`
 	Until    *task.Time     `json:"until,omitempty"`
+	Limit    *WaitingLimit  `json:"limit,omitempty" doc:"The limit of the whole cluster that it waits for"`
+}
+
+// WaitingLimit is a limit of the whole cluster.
+type WaitingLimit struct {
+	Scope string         `json:"scope" enum:"pool,queue,key,rate"`
+	Name  string         `json:"name"`
+	Most  *task.Quantity `json:"most,omitempty" doc:"So much may be in use at once"`
 }
 
 // View makes the outside's shape of a task.
@@ -73,6 +84,7 @@ func View(t task.Task) Task {
 		Priority: t.Priority, Payload: t.Payload, Resources: t.Resources, Labels: t.Labels,
 		RunAt: timeOrNil(t.RunAt), Timeout: durationOrEmpty(t.Timeout), Deadline: timeOrNil(t.Deadline),
 		MaxAttempts: t.MaxAttempts, UniqueKey: t.UniqueKey,
+		ConcurrencyKey: t.ConcurrencyKey, ConcurrencyLimit: t.ConcurrencyLimit,
 		Retry: Retry{
 			Initial: t.Retry.Initial.String(), Factor: t.Retry.Factor,
 			Max: t.Retry.Max.String(), Jitter: t.Retry.Jitter,
@@ -98,6 +110,12 @@ func ViewWaiting(w *task.Waiting) *Waiting {
 	v := &Waiting{Reason: w.Reason, Resource: w.Resource, Position: w.Position, Until: timeOrNil(w.Until)}
 	if w.Resource != "" {
 		v.Needed, v.Free = &w.Needed, &w.Free
+	}
+	if !w.Limit.IsZero() {
+		v.Limit = &WaitingLimit{Scope: w.Limit.Scope.String(), Name: w.Limit.Name}
+		if w.Most >= 0 && w.Limit.Scope != task.OfRate {
+			v.Limit.Most = &w.Most
+		}
 	}
 	return v
 }

@@ -72,11 +72,17 @@ type (
 		Task      task.ID `json:"task"`
 		Namespace string  `json:"namespace"`
 	}
+	// Report asks what there is on a node; answered with Answer.
+	Report struct {
+		Token uint64 `json:"token"`
+	}
 	// Answer ends a call.
 	Answer struct {
 		Token   uint64        `json:"token"`
 		Err     string        `json:"err,omitempty"`
 		Waiting *task.Waiting `json:"waiting,omitempty"`
+		Gauges  []task.Gauge  `json:"gauges,omitempty"`
+		Workers []task.Worker `json:"workers,omitempty"`
 	}
 
 	// Pulse is sent to every other node now and then: it lives, whether anybody
@@ -204,6 +210,8 @@ func nameOf(m any) string {
 		return "cancel"
 	case Explain:
 		return "explain"
+	case Report:
+		return "report"
 	case Answer:
 		return "answer"
 	case Pulse:
@@ -224,6 +232,7 @@ var readers = map[string]func([]byte) (any, error){
 	prefix + "notheld":  read[NotHeld],
 	prefix + "cancel":   read[Cancel],
 	prefix + "explain":  read[Explain],
+	prefix + "report":   read[Report],
 	prefix + "answer":   read[Answer],
 	prefix + "pulse":    read[Pulse],
 	prefix + "work":     read[Work],

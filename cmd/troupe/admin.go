@@ -1,14 +1,18 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/troupe-run/troupe/runtime/task"
+	"github.com/troupe-run/troupe/transport"
 	"github.com/troupe-run/troupe/transport/client"
 )
 
@@ -35,10 +39,14 @@ func queuesCommand(t terminal) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return r.table(v, "QUEUE\tPAUSED\tSCHEDULED\tQUEUED\tRUNNING\tSUCCEEDED\tFAILED\tCANCELLED", func(w *tabwriter.Writer) {
+		return r.table(v, "QUEUE\tPAUSED\tCONCURRENCY\tRATE\tSCHEDULED\tQUEUED\tRUNNING\tSUCCEEDED\tFAILED\tCANCELLED", func(w *tabwriter.Writer) {
 			for _, q := range v.Queues {
 				n := q.Counts
-				fmt.Fprintf(w, "%s\t%t\t%d\t%d\t%d\t%d\t%d\t%d\n", q.Name, q.Paused,
+				most := "-"
+				if q.Concurrency > 0 {
+					most = strconv.Itoa(q.Concurrency)
+				}
+				fmt.Fprintf(w, "%s\t%t\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\n", q.Name, q.Paused, most, cmp.Or(q.Rate, "-"),
 					n["scheduled"], n["queued"], n["running"], n["succeeded"], n["failed"], n["cancelled"])
 			}
 		})
@@ -48,28 +56,54 @@ func queuesCommand(t terminal) *cobra.Command {
 		if paused {
 			short = "Keep a queue from starting tasks"
 		}
-		cmd.AddCommand(eachQueue(t, use, short, paused))
+		cmd.AddCommand(eachQueue(t, use, short, func(*cobra.Command) (transport.QueueChange, error) {
+			return transport.QueueChange{Paused: &paused}, nil
+		}))
 	}
+	set := eachQueue(t, "set", "Bound how many tasks of a queue run at once, and how often they start", queueChange)
+	set.Flags().Int("concurrency", 0, "so many at once in the whole cluster; 0 for any number")
+	set.Flags().String("rate", "", `so often, as "100/s", "30/m" or "5/h"; "" for as often as they can`)
+	cmd.AddCommand(set)
 	return cmd
 }
 
-func eachQueue(t terminal, use, short string, paused bool) *cobra.Command {
+// queueChange reads the flags that were given.
+func queueChange(cmd *cobra.Command) (c transport.QueueChange, err error) {
+	if cmd.Flags().Changed("concurrency") {
+		n, _ := cmd.Flags().GetInt("concurrency")
+		c.Concurrency = &n
+	}
+	if cmd.Flags().Changed("rate") {
+		rate, _ := cmd.Flags().GetString("rate")
+		c.Rate = &rate
+	}
+	if c == (transport.QueueChange{}) {
+		return c, usage("want --concurrency or --rate; see: %s --help", cmd.CommandPath())
+	}
+	return c, nil
+}
+
+func eachQueue(t terminal, use, short string, change func(*cobra.Command) (transport.QueueChange, error)) *cobra.Command {
 	r := &remote{terminal: t}
 	cmd := &cobra.Command{
 		Use: use + " QUEUE", Short: short, Args: exactly(1, "one QUEUE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			to, err := change(cmd)
+			if err != nil {
+				return err
+			}
 			c, err := r.client()
 			if err != nil {
 				return err
 			}
-			q, err := c.Pause(cmd.Context(), args[0], paused)
+			q, err := c.SetQueue(cmd.Context(), args[0], to)
 			if err != nil {
 				return err
 			}
 			if r.json {
 				return r.printJSON(q)
 			}
-			fmt.Fprintf(r.out, "%s paused=%t\n", q.Name, q.Paused)
+			fmt.Fprintf(r.out, "%s paused=%t concurrency=%d rate=%s\n", q.Name, q.Paused, q.Concurrency, q.Rate)
 			return nil
 		},
 	}
@@ -106,19 +140,64 @@ func nodesCommand(t terminal) *cobra.Command {
 }
 
 func resourcesCommand(t terminal) *cobra.Command {
-	return lister(t, "resources", "Show resources and what is taken of them", func(ctx context.Context, r *remote, c *client.Client) error {
+	cmd := lister(t, "resources", "Show resources and what is taken of them; set those of the whole cluster", func(ctx context.Context, r *remote, c *client.Client) error {
 		v, err := c.Resources(ctx)
 		if err != nil {
 			return err
 		}
-		return r.table(v, "RESOURCE\tUSED\tCAPACITY\t", func(w *tabwriter.Writer) {
+		return r.table(v, "RESOURCE\tOF\tUSED\tCAPACITY\t", func(w *tabwriter.Writer) {
 			for _, x := range v.Resources {
 				share := 0.0
 				if x.Capacity > 0 {
 					share = min(1, float64(x.Used)/float64(x.Capacity))
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", x.Name, x.Used, x.Capacity, bar(&share, 20))
+				of := "nodes"
+				if x.Cluster != nil {
+					of = "cluster"
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", x.Name, of, x.Used, x.Capacity, bar(&share, 20))
 			}
 		})
 	})
+	cmd.AddCommand(eachResource(t, "set NAME QUANTITY", "Set how much there is of a resource in the whole cluster", 2,
+		func(ctx context.Context, c *client.Client, args []string) (transport.Resource, error) {
+			q, err := task.ParseQuantity(args[1])
+			if err != nil {
+				return transport.Resource{}, usage("%q: want a quantity such as 20 or 8Gi", args[1])
+			}
+			return c.SetResource(ctx, args[0], q)
+		}))
+	cmd.AddCommand(eachResource(t, "rm NAME", "Make a resource none of the whole cluster's", 1,
+		func(ctx context.Context, c *client.Client, args []string) (transport.Resource, error) {
+			return transport.Resource{Name: args[0]}, c.RemoveResource(ctx, args[0])
+		}))
+	return cmd
+}
+
+func eachResource(t terminal, use, short string, args int,
+	do func(context.Context, *client.Client, []string) (transport.Resource, error),
+) *cobra.Command {
+	r := &remote{terminal: t}
+	_, want, _ := strings.Cut(use, " ")
+	cmd := &cobra.Command{
+		Use: use, Short: short, Args: exactly(args, want),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := r.client()
+			if err != nil {
+				return err
+			}
+			v, err := do(cmd.Context(), c, args)
+			switch {
+			case err != nil:
+				return err
+			case r.json:
+				return r.printJSON(v)
+			case v.Cluster != nil:
+				fmt.Fprintf(r.out, "%s capacity=%s used=%s\n", v.Name, v.Cluster.Capacity, v.Cluster.Used)
+			}
+			return nil
+		},
+	}
+	r.flags(cmd)
+	return cmd
 }

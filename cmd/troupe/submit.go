@@ -35,6 +35,8 @@ func (f *submission) flags(cmd *cobra.Command) {
 	flags.StringVar(&f.s.Timeout, "timeout", "", "bound of one attempt")
 	flags.StringVar(&f.deadline, "deadline", "", "bound of the whole task, RFC 3339")
 	flags.IntVar(&f.s.MaxAttempts, "max-attempts", 0, "attempts (3)")
+	flags.StringVar(&f.s.ConcurrencyKey, "concurrency-key", "", "tasks with this key run at most --concurrency-limit at once, in the whole cluster")
+	flags.IntVar(&f.s.ConcurrencyLimit, "concurrency-limit", 0, "so many with its key at once (1)")
 	flags.StringVar(&f.s.UniqueKey, "unique-key", "", "while a live task of this kind has it, the first one is returned")
 }
 

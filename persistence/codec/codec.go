@@ -22,7 +22,8 @@ func Spec(s task.Spec) []byte {
 		m = m.bytes(3, message(nil).text(1, key).text(2, s.Labels[key]))
 	}
 	m = m.time(4, s.RunAt).int(5, int64(s.Timeout)).time(6, s.Deadline).int(7, int64(s.MaxAttempts))
-	return m.int(8, int64(s.Retry.Initial)).float(9, s.Retry.Factor).int(10, int64(s.Retry.Max)).float(11, s.Retry.Jitter)
+	m = m.int(8, int64(s.Retry.Initial)).float(9, s.Retry.Factor).int(10, int64(s.Retry.Max)).float(11, s.Retry.Jitter)
+	return m.text(12, s.ConcurrencyKey).int(13, int64(s.ConcurrencyLimit))
 }
 
 func sortedKeys[V any](m map[string]V) []string {
@@ -66,6 +67,10 @@ func DecodeSpec(b []byte, s *task.Spec) error {
 			s.Retry.Max = time.Duration(f.v)
 		case 11:
 			s.Retry.Jitter = f.float()
+		case 12:
+			s.ConcurrencyKey = string(f.b)
+		case 13:
+			s.ConcurrencyLimit = int(f.v)
 		}
 		return nil
 	})
@@ -112,6 +117,10 @@ func Life(t task.Task) []byte {
 		m = m.bytes(14, message(nil).int(1, int64(f.Attempt)).text(2, f.Code).text(3, f.Message).
 			time(4, time.Time(f.At)).text(5, f.Node))
 	}
+	for _, k := range t.Tokens {
+		m = m.bytes(15, message(nil).int(1, int64(k.Limit.Scope)).text(2, k.Limit.Namespace).text(3, k.Limit.Name).
+			int(4, int64(k.Amount)).int(5, int64(k.Most)))
+	}
 	return m
 }
 
@@ -147,6 +156,8 @@ func DecodeLife(b []byte, t *task.Task) error {
 			return decodeFailure(f.b, t)
 		case 14:
 			return decodeAttempt(f.b, t)
+		case 15:
+			return decodeToken(f.b, t)
 		}
 		return nil
 	})
@@ -203,6 +214,27 @@ func decodeAttempt(m message, t *task.Task) error {
 		return nil
 	})
 	t.Failures = append(t.Failures, a)
+	return err
+}
+
+func decodeToken(m message, t *task.Task) error {
+	var k task.Token
+	err := m.each(func(f field) error {
+		switch f.number {
+		case 1:
+			k.Limit.Scope = task.LimitScope(f.v & 7)
+		case 2:
+			k.Limit.Namespace = string(f.b)
+		case 3:
+			k.Limit.Name = string(f.b)
+		case 4:
+			k.Amount = task.Quantity(f.v)
+		case 5:
+			k.Most = task.Quantity(f.v)
+		}
+		return nil
+	})
+	t.Tokens = append(t.Tokens, k)
 	return err
 }
 

@@ -48,6 +48,7 @@ func (s *Store) Overview(ctx context.Context, scope task.Scope) (task.Overview, 
 				queues[key] = q
 			}
 		}
+		o.Pools = s.pools()
 		o.Queues = slices.SortedFunc(maps.Values(queues), func(a, b task.Queue) int {
 			return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 		})
@@ -79,6 +80,7 @@ func (s *Store) Sweep(ctx context.Context, r task.Retention, limit int) (int, er
 				row.trim()
 			}
 		}
+		s.forgetLimits()
 		maps.DeleteFunc(s.requests, func(_ named, q request) bool { return !q.expires.After(r.Now) })
 		maps.DeleteFunc(s.nodes, func(_ task.Incarnation, n task.Node) bool {
 			return n.Left && n.Seen.Before(r.Now.Add(-remembered))

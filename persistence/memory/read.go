@@ -17,8 +17,9 @@ const pageBytes = 1 << 20
 func (s *Store) Claim(ctx context.Context, q task.Claim) ([]task.Task, error) {
 	var claimed []task.Task
 	err := s.do(ctx, "Claim", nil, func() error {
+		s.call()
 		rows := s.where(func(t task.Task) bool {
-			return t.Holder == 0 && t.State == task.Queued && (q.Above == nil || t.Rank() < *q.Above) &&
+			return t.Holder == 0 && t.State == task.Queued && t.Parked == nil && (q.Above == nil || t.Rank() < *q.Above) &&
 				slices.Contains(q.Kinds, t.Kind) && !s.queues[named{t.Namespace, t.Queue}].Paused &&
 				!slices.Contains(q.Full, t.Lane())
 		}, func(a, b task.Task) int { return cmp.Compare(a.Rank(), b.Rank()) })
@@ -46,7 +47,10 @@ func (s *Store) Due(ctx context.Context, now time.Time, limit int) ([]task.Task,
 				next = at
 				break
 			}
-			due = append(due, r.task)
+			due = append(due, s.seen(r.task))
+		}
+		if at := s.opens(); !at.IsZero() && (next.IsZero() || at.Before(next)) {
+			next = at
 		}
 		return nil
 	})
@@ -103,7 +107,7 @@ func (s *Store) Task(ctx context.Context, namespace string, id task.ID) (task.Ta
 		if !ok || r.task.Namespace != namespace {
 			return task.ErrNotFound
 		}
-		t = r.task
+		t = s.seen(r.task)
 		return nil
 	})
 	if err != nil {
@@ -133,7 +137,7 @@ func (s *Store) Tasks(ctx context.Context, f task.Filter) ([]task.Task, task.Pla
 				}
 				break
 			}
-			page = append(page, t)
+			page = append(page, s.seen(t))
 			size += len(t.Payload) + len(t.Result) + len(t.Checkpoint)
 		}
 		return nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"sync"
@@ -19,6 +20,7 @@ type Store struct {
 	tasks    map[task.ID]*row
 	requests map[named]request
 	queues   map[named]task.Queue
+	limits   map[task.LimitName]*task.Limit
 	nodes    map[task.Incarnation]task.Node
 	expires  map[task.Incarnation]time.Time // of a shared store: where leases end
 	shared   bool
@@ -33,8 +35,10 @@ type row struct {
 	task   task.Task
 	asked  task.Spec // as inserted: what a second insert is compared with
 	events []task.Event
-	logged task.Cursor // of the newest event there was, kept or trimmed
-	n      int         // how many tasks arrived before
+	logged task.Cursor   // of the newest event there was, kept or trimmed
+	n      int           // how many tasks arrived before
+	needs  task.Quantity // parked: for so much
+	inVain bool          // parked, and asks for more than there is
 }
 
 // named is something with a name within a namespace.
@@ -52,6 +56,7 @@ func New() *Store {
 		tasks:    map[task.ID]*row{},
 		requests: map[named]request{},
 		queues:   map[named]task.Queue{},
+		limits:   map[task.LimitName]*task.Limit{},
 		nodes:    map[task.Incarnation]task.Node{},
 	}
 }
@@ -137,11 +142,18 @@ func (s *Store) apply(m task.Mutation) task.Outcome {
 	case task.Insert:
 		return s.insert(m)
 	case task.Save:
-		return task.Outcome{Err: s.save(m)}
+		err := s.save(m)
+		out := task.Outcome{Err: err}
+		if errors.Is(err, task.ErrParked) {
+			out.Limit = s.tasks[m.Task.ID].task.Parked.Limit
+		}
+		return out
 	case task.Delete:
 		return task.Outcome{Err: s.remove(m)}
 	case task.SetQueue:
-		s.queues[named{m.Queue.Namespace, m.Queue.Name}] = m.Queue
+		s.setQueue(m.Queue)
+	case task.SetPool:
+		s.setPool(m.Pool)
 	}
 	return task.Outcome{}
 }
@@ -154,16 +166,16 @@ func (s *Store) insert(m task.Mutation) task.Outcome {
 		if r.hash != m.Request.Hash {
 			return task.Outcome{Err: task.ErrKeyReused}
 		}
-		return existing(s.tasks[r.task].task)
+		return existing(s.seen(s.tasks[r.task].task))
 	}
 	outcome := task.Outcome{}
 	if r, ok := s.tasks[t.ID]; ok {
 		if !sameSpec(r.asked, t.Spec) {
 			return task.Outcome{Err: task.ErrExists}
 		}
-		outcome = existing(r.task)
+		outcome = existing(s.seen(r.task))
 	} else if other := s.unique(t); other != nil {
-		outcome = existing(other.task)
+		outcome = existing(s.seen(other.task))
 	} else {
 		s.tasks[t.ID] = &row{task: t, asked: t.Spec, n: s.arrived}
 		s.arrived++
@@ -216,9 +228,13 @@ func (s *Store) save(m task.Mutation) error {
 	if m.Guard.State.Terminal() && !t.State.Terminal() && s.unique(r.task) != nil {
 		return task.ErrExists
 	}
+	if len(m.Take) > 0 && !s.take(r, m) {
+		return task.ErrParked
+	}
+	s.till(m.Give).Give(m.Give)
 	old := r.task
 	runAt, deadline := t.RunAt, t.Deadline
-	t.Spec = old.Spec
+	t.Spec, t.Parked, r.inVain = old.Spec, nil, false
 	t.RunAt, t.Deadline = runAt, deadline
 	t.Created, t.LogStart = old.Created, old.LogStart
 	if !m.Checkpoint {
@@ -276,5 +292,6 @@ func sameSpec(a, b task.Spec) bool {
 	return a.Namespace == b.Namespace && a.Kind == b.Kind && a.Queue == b.Queue && a.Priority == b.Priority &&
 		bytes.Equal(a.Payload, b.Payload) && maps.Equal(a.Resources, b.Resources) && maps.Equal(a.Labels, b.Labels) &&
 		a.RunAt.Equal(b.RunAt) && a.Timeout == b.Timeout && a.Deadline.Equal(b.Deadline) &&
-		a.MaxAttempts == b.MaxAttempts && a.Retry == b.Retry && a.UniqueKey == b.UniqueKey && a.BatchID == b.BatchID
+		a.MaxAttempts == b.MaxAttempts && a.Retry == b.Retry && a.UniqueKey == b.UniqueKey && a.BatchID == b.BatchID &&
+		a.ConcurrencyKey == b.ConcurrencyKey && a.ConcurrencyLimit == b.ConcurrencyLimit
 }

@@ -29,10 +29,14 @@ func (s *Store) Append(ctx context.Context, ms []task.Mutation) ([]task.Outcome,
 	if len(all) == 0 {
 		return checks, nil
 	}
+	names := limitsOf(ms)
 	var out []task.Outcome
 	err := s.write(ctx, "append", func(within context.Context, t *tx) error {
 		out = append([]task.Outcome(nil), checks...)
 		a := appending{tx: t, ms: ms, out: out}
+		if err := a.lockLimits(within, names); err != nil {
+			return err
+		}
 		for _, r := range all {
 			if err := a.round(within, r); err != nil {
 				return err
@@ -49,7 +53,7 @@ func (s *Store) Append(ctx context.Context, ms []task.Mutation) ([]task.Outcome,
 // round is mutations, by index, of which none has to do with another: they may
 // be written in any order, and so all inserts at once and all saves.
 type round struct {
-	inserts, saves, ends, others []int
+	inserts, saves, ends, starts, others []int
 }
 
 // rounds puts each mutation into the first round behind those it has to come
@@ -75,7 +79,7 @@ func rounds(ms []task.Mutation, checks []task.Outcome) (all []round) {
 		for _, k := range keys {
 			at = max(at, after[k])
 		}
-		if m.Op == task.Delete || m.Op == task.SetQueue || m.Guard.State.Terminal() {
+		if m.Op == task.Delete || m.Op == task.SetQueue || m.Op == task.SetPool || m.Guard.State.Terminal() {
 			// It has to do with more than it says: all before it, then it, then
 			// all behind it.
 			at = max(at, len(all))
@@ -93,6 +97,8 @@ func rounds(ms []task.Mutation, checks []task.Outcome) (all []round) {
 			r.inserts = append(r.inserts, i)
 		case m.Op != task.Save || m.Guard.State.Terminal():
 			r.others = append(r.others, i)
+		case len(m.Take) > 0:
+			r.starts = append(r.starts, i)
 		case m.Task.State.Terminal():
 			r.ends = append(r.ends, i)
 		default:
@@ -118,14 +124,7 @@ func (a *appending) round(ctx context.Context, r round) error {
 		return err
 	}
 	written := make(map[task.ID]bool, len(inserts)+len(r.saves)+len(r.ends))
-	note := func(rows pgx.Rows) error {
-		var id task.ID
-		if err := rows.Scan((*[16]byte)(&id)); err != nil {
-			return err
-		}
-		written[id] = true
-		return nil
-	}
+	note := noteIn(written)
 	var twice []task.ID
 	b := a.batch()
 	a.queueInserts(b, inserts, note, &twice)
@@ -140,12 +139,27 @@ func (a *appending) round(ctx context.Context, r round) error {
 	if err := a.saved(ctx, slices.Concat(r.saves, r.ends), written); err != nil {
 		return err
 	}
+	if err := a.starts(ctx, r.starts); err != nil {
+		return err
+	}
 	for _, i := range r.others {
 		if err := a.other(ctx, i); err != nil {
 			return fmt.Errorf("task %s: %w", a.ms[i].Task.ID, err)
 		}
 	}
 	return nil
+}
+
+// noteIn gives a reader that notes the ids of rows.
+func noteIn(written map[task.ID]bool) func(pgx.Rows) error {
+	return func(rows pgx.Rows) error {
+		var id task.ID
+		if err := rows.Scan((*[16]byte)(&id)); err != nil {
+			return err
+		}
+		written[id] = true
+		return nil
+	}
 }
 
 // other makes a mutation that is too rare to be made in bulk.
@@ -158,8 +172,9 @@ func (a *appending) other(ctx context.Context, i int) (err error) {
 	case task.Delete:
 		a.out[i].Err, err = a.remove(ctx, m)
 	case task.SetQueue:
-		err = a.exec(ctx, `INSERT INTO troupe.queues (namespace, name, paused) VALUES ($1, $2, $3)
-			ON CONFLICT (namespace, name) DO UPDATE SET paused = excluded.paused`, m.Queue.Namespace, m.Queue.Name, m.Queue.Paused)
+		err = a.setQueue(ctx, m.Queue)
+	case task.SetPool:
+		err = a.setPool(ctx, m.Pool)
 	}
 	return err
 }

@@ -56,9 +56,16 @@ func (s *Store) Claim(ctx context.Context, q task.Claim) ([]task.Task, error) {
 		return nil, err
 	}
 	var tasks []task.Task
+	called := false
 	for missed := 0; len(tasks) < q.Limit && missed < tries; {
 		want := q.Limit - len(tasks)
-		next, more, err := s.heads(ctx, q, full, want)
+		next, more, room, err := s.heads(ctx, q, full, want)
+		if err == nil && room && !called {
+			called = true
+			if err = s.call(ctx); err == nil {
+				continue
+			}
+		}
 		if err != nil {
 			return tasks, giveUp(tasks, err)
 		}
@@ -88,8 +95,9 @@ func giveUp(taken []task.Task, err error) error {
 }
 
 // heads gives tasks that could be taken, lowest first, and none that stands
-// behind one that was not looked at; more says that there may be such.
-func (s *Store) heads(ctx context.Context, q task.Claim, full []int64, want int) (next []waiter, more bool, err error) {
+// behind one that was not looked at; more says that there may be such, room that
+// parked ones may be called.
+func (s *Store) heads(ctx context.Context, q task.Claim, full []int64, want int) (next []waiter, more, room bool, err error) {
 	below := int64(math.MaxInt64)
 	if q.Above != nil {
 		below = *q.Above
@@ -99,15 +107,23 @@ func (s *Store) heads(ctx context.Context, q task.Claim, full []int64, want int)
 	perLane := map[int64][]waiter{}
 	err = s.read(ctx, "look for tasks to claim", func(within context.Context, t *tx) error {
 		clear(perLane)
-		return t.query(within, heads, []any{q.Kinds, full, below, deep}, func(r pgx.Rows) error {
+		room = false
+		b := t.batch()
+		each(b.Queue(heads, q.Kinds, full, below, deep), func(r pgx.Rows) error {
 			var w waiter
 			err := r.Scan(&w.lane, &w.rank, &w.n, &w.id)
 			perLane[w.lane] = append(perLane[w.lane], w)
 			return err
 		})
+		each(b.Queue(openLimits), func(r pgx.Rows) error {
+			l, err := t.limit(r)
+			room = room || err == nil && l.Reach(t.limits.Now) > 0
+			return err
+		})
+		return t.send(within, b)
 	})
 	if err != nil {
-		return nil, false, err
+		return nil, false, false, err
 	}
 	s.open.Store(int64(len(perLane)))
 	edge := waiter{rank: math.MaxInt64, n: math.MaxInt64}
@@ -123,7 +139,7 @@ func (s *Store) heads(ctx context.Context, q task.Claim, full []int64, want int)
 		seen++
 	}
 	more = more || seen > 2*want
-	return next[:min(seen, 2*want)], more, nil
+	return next[:min(seen, 2*want)], more, room, nil
 }
 
 // take makes holder the holder of up to want tasks, lowest first.

@@ -49,7 +49,8 @@ func (s *Store) learnLanes(ctx context.Context, ms []task.Mutation) error {
 	var missing []task.Lane
 	for i := range ms {
 		k := &ms[i].Task
-		if (ms[i].Op == task.Insert || ms[i].Op == task.Save) && k.Holder == 0 && k.State == task.Queued {
+		waits := k.Holder == 0 && k.State == task.Queued || len(ms[i].Take) > 0 // or may have to
+		if (ms[i].Op == task.Insert || ms[i].Op == task.Save) && waits {
 			if _, ok := s.lanes.known.Load(k.Lane()); !ok {
 				missing = append(missing, k.Lane())
 			}

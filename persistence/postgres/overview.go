@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -16,8 +17,12 @@ const (
 		WHERE $1 = '' OR namespace = $1 GROUP BY namespace, queue, state HAVING sum(n) <> 0`
 	readBatchCounts = `SELECT namespace, '', state, sum(n)::bigint FROM troupe.batch_counts
 		WHERE batch = $2 AND ($1 = '' OR namespace = $1) GROUP BY namespace, state HAVING sum(n) <> 0`
-	readQueues = "SELECT namespace, name, paused FROM troupe.queues WHERE $1 = '' OR namespace = $1"
-	readNodes  = "SELECT incarnation, name, address, peer, started, seen, gone OR expires <= clock_timestamp() FROM troupe.nodes ORDER BY incarnation"
+	readQueues = `SELECT q.namespace, q.name, q.paused, coalesce(c.ceiling, 0), coalesce(r.rate_count, 0), coalesce(r.rate_per, 0)
+		FROM troupe.queues q
+		LEFT JOIN troupe.limits c ON (c.scope, c.namespace, c.name) = (2, q.namespace, q.name)
+		LEFT JOIN troupe.limits r ON (r.scope, r.namespace, r.name) = (4, q.namespace, q.name)
+		WHERE $1 = '' OR q.namespace = $1`
+	readNodes = "SELECT incarnation, name, address, peer, started, seen, gone OR expires <= clock_timestamp() FROM troupe.nodes ORDER BY incarnation"
 )
 
 // Overview implements [task.Store]. What is to be in order is put so here: the
@@ -42,8 +47,17 @@ func (s *Store) Overview(ctx context.Context, scope task.Scope) (task.Overview, 
 		each(b.Queue(readCounts, scope.Namespace), counted)
 		each(b.Queue(readQueues, scope.Namespace), func(r pgx.Rows) error {
 			var q task.Queue
-			err := r.Scan(&q.Namespace, &q.Name, &q.Paused)
+			var concurrency, count, per int64
+			err := r.Scan(&q.Namespace, &q.Name, &q.Paused, &concurrency, &count, &per)
+			q.Concurrency = int(concurrency / 1000)
+			q.Rate = task.Rate{Count: int(count), Per: time.Duration(per) * time.Microsecond}
 			o.Queues = append(o.Queues, q)
+			return err
+		})
+		each(b.Queue(readPools), func(r pgx.Rows) error {
+			var p task.Pool
+			err := r.Scan(&p.Name, (*int64)(&p.Capacity), (*int64)(&p.Used))
+			o.Pools = append(o.Pools, p)
 			return err
 		})
 		each(b.Queue(readNodes), func(r pgx.Rows) error {
@@ -62,6 +76,7 @@ func (s *Store) Overview(ctx context.Context, scope task.Scope) (task.Overview, 
 	slices.SortFunc(o.Counts, func(a, b task.Count) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Queue, b.Queue), cmp.Compare(a.State, b.State))
 	})
+	slices.SortFunc(o.Pools, func(a, b task.Pool) int { return cmp.Compare(a.Name, b.Name) })
 	if scope.Batch.IsZero() {
 		o.Queues = withCounted(o.Queues, o.Counts)
 	}

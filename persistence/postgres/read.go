@@ -137,12 +137,15 @@ func (s *Store) Due(ctx context.Context, now time.Time, limit int) ([]task.Task,
 		if err != nil {
 			return err
 		}
-		return t.query(within, nextDue, []any{len(due)}, func(r pgx.Rows) error {
+		b := t.batch()
+		each(b.Queue(nextDue, len(due)), func(r pgx.Rows) error {
 			var at int64
 			err := r.Scan(&at)
 			next = codec.Micros(at)
 			return err
 		})
+		t.opens(b, &next)
+		return t.send(within, b)
 	})
 	if err != nil {
 		return nil, time.Time{}, err

@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"encoding/json"
+	"errors"
+	"strconv"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -12,7 +14,9 @@ import (
 
 // columns is what makes a task, in the order that decode reads.
 const columns = `t.id, t.namespace, t.state, t.holder, t.attempt, t.created, t.log_start, t.queue, t.kind, t.batch,
-	coalesce(t.unique_key, ''), t.life, t.spec, t.payload, t.checkpoint, t.result`
+	coalesce(t.unique_key, ''), t.life, t.spec, t.payload, t.checkpoint, t.result, t.called,
+	CASE WHEN t.parked IS NOT NULL THEN (SELECT ARRAY[l.scope::text, l.namespace, l.name, l.used::text, coalesce(l.ceiling, -1)::text]
+		FROM troupe.limits l WHERE l.id = abs(t.parked)) END`
 
 // decode makes a task of a row of columns. It gives the spec as it is stored, too.
 func decode(r pgx.Row, more ...any) (t task.Task, spec []byte, err error) {
@@ -21,9 +25,10 @@ func decode(r pgx.Row, more ...any) (t task.Task, spec []byte, err error) {
 	var attempt int32
 	var holder, created, logStart int64
 	var life, payload, checkpoint, result []byte
+	var parked []string
 	into := append([]any{
 		&id, &t.Namespace, &state, &holder, &attempt, &created, &logStart, &t.Queue, &t.Kind, &batch,
-		&t.UniqueKey, &life, &spec, &payload, &checkpoint, &result,
+		&t.UniqueKey, &life, &spec, &payload, &checkpoint, &result, &t.Called, &parked,
 	}, more...)
 	if err := r.Scan(into...); err != nil {
 		return task.Task{}, nil, err
@@ -32,10 +37,27 @@ func decode(r pgx.Row, more ...any) (t task.Task, spec []byte, err error) {
 	t.State, t.Holder, t.Attempt = stateOf(state), task.Incarnation(holder), int(attempt)
 	t.Created, t.LogStart = codec.Micros(created), codec.Unpack(logStart)
 	t.Payload, t.Checkpoint, t.Result = raw(payload), raw(checkpoint), raw(result)
+	if t.Parked, err = parkedOn(parked); err != nil {
+		return task.Task{}, nil, err
+	}
 	if err := codec.DecodeLife(life, &t); err != nil {
 		return task.Task{}, nil, err
 	}
 	return t, spec, codec.DecodeSpec(spec, &t.Spec)
+}
+
+// parkedOn reads how a limit stands that somebody is parked on; nil: nobody.
+func parkedOn(limit []string) (*task.Parked, error) {
+	if len(limit) < 5 {
+		return nil, nil
+	}
+	scope, err1 := strconv.ParseUint(limit[0], 10, 8)
+	used, err2 := strconv.ParseInt(limit[3], 10, 64)
+	most, err3 := strconv.ParseInt(limit[4], 10, 64)
+	return &task.Parked{
+		Limit: task.LimitName{Scope: task.LimitScope(scope), Namespace: limit[1], Name: limit[2]},
+		Used:  task.Quantity(used), Most: task.Quantity(most),
+	}, errors.Join(err1, err2, err3)
 }
 
 // stateOf reads a state; the core has seven.

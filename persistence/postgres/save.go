@@ -17,9 +17,9 @@ import (
 // shall be.
 const given = `WITH u AS MATERIALIZED (SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[],
 		$6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bytea[], $12::bytea[], $13::boolean[],
-		$14::bytea[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[], $19::bytea[])
+		$14::bytea[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[], $19::bytea[], $20::boolean[])
 	AS u(id, namespace, of_holder, of_attempt, of_state, first, state, holder, attempt, last, life, events, checkpoints,
-		checkpoint, lane, rank, wake_at, finished, result)), `
+		checkpoint, lane, rank, wake_at, finished, result, called)), `
 
 const guarded = ` FROM u WHERE t.id = u.id AND t.namespace = u.namespace AND t.holder = u.of_holder
 	AND t.attempt = u.of_attempt AND t.state = u.of_state AND t.logged < u.first AND t.state < 5 RETURNING t.id`
@@ -29,7 +29,8 @@ const (
 	saveLive = given + `saved AS (UPDATE troupe.tasks_live t SET state = u.state, holder = u.holder, attempt = u.attempt,
 			logged = CASE u.last WHEN 0 THEN t.logged ELSE u.last END, life = u.life,
 			checkpoint = CASE WHEN u.checkpoints THEN u.checkpoint ELSE t.checkpoint END,
-			lane = nullif(u.lane, 0), rank = CASE WHEN u.lane <> 0 THEN u.rank END, wake_at = nullif(u.wake_at, 0)` + guarded + `),
+			lane = nullif(u.lane, 0), rank = CASE WHEN u.lane <> 0 THEN u.rank END, wake_at = nullif(u.wake_at, 0),
+			parked = NULL, needs = NULL, home = NULL, called = u.called` + guarded + `),
 		said AS (INSERT INTO troupe.segments (task, last, data)
 			SELECT u.id, u.last, u.events FROM u JOIN saved USING (id) WHERE u.events IS NOT NULL)
 		SELECT id FROM saved`
@@ -37,7 +38,7 @@ const (
 	saveEnd = given + `saved AS (UPDATE troupe.tasks t SET state = u.state, holder = u.holder, attempt = u.attempt,
 			logged = CASE u.last WHEN 0 THEN t.logged ELSE u.last END, life = u.life,
 			checkpoint = CASE WHEN u.checkpoints THEN u.checkpoint ELSE t.checkpoint END,
-			lane = NULL, rank = NULL, wake_at = NULL, finished = u.finished, result = u.result, ended = u.events` + guarded + `)
+			lane = NULL, rank = NULL, wake_at = NULL, parked = NULL, needs = NULL, home = NULL, called = false, finished = u.finished, result = u.result, ended = u.events` + guarded + `)
 		SELECT id FROM saved`
 )
 
@@ -47,10 +48,7 @@ func (a *appending) queueSaves(b *pgx.Batch, text string, which []int, note func
 		return
 	}
 	n := len(which)
-	// In one order always, so that two transactions do not wait for each other.
-	which = slices.SortedFunc(slices.Values(which), func(i, j int) int {
-		return bytes.Compare(a.ms[i].Task.ID[:], a.ms[j].Task.ID[:])
-	})
+	which = a.byTask(which)
 	id, namespace := make([]pgtype.UUID, n), make([]string, n)
 	ints := make([]int64, 12*n)
 	column := func(c int) []int64 { return ints[c*n : (c+1)*n : (c+1)*n] }
@@ -59,7 +57,7 @@ func (a *appending) queueSaves(b *pgx.Batch, text string, which []int, note func
 	lane, rank, wake, done := column(8), column(9), column(10), column(11)
 	bodies := make([][]byte, 4*n)
 	life, events, checkpoint, result := bodies[:n], bodies[n:2*n], bodies[2*n:3*n], bodies[3*n:]
-	checkpoints := make([]bool, n)
+	checkpoints, called := make([]bool, n), make([]bool, n)
 	for at, i := range which {
 		m, k := &a.ms[i], &a.ms[i].Task
 		w := a.store.waits(*k)
@@ -69,10 +67,19 @@ func (a *appending) queueSaves(b *pgx.Batch, text string, which []int, note func
 		state[at], holder[at], attempt[at], last[at] = int64(k.State), int64(k.Holder), int64(k.Attempt), lastOf(m.Events)
 		lane[at], rank[at], wake[at], done[at] = w.lane, w.rank, w.wake, finished(*k)
 		life[at], events[at] = codec.Life(*k), codec.Segment(m.Events)
+		called[at] = k.Called
 		checkpoints[at], checkpoint[at], result[at] = m.Checkpoint, orNull(k.Checkpoint), orNull(k.Result)
 	}
 	each(b.Queue(text, id, namespace, ofHolder, ofAttempt, ofState, first, state, holder, attempt, last, life, events,
-		checkpoints, checkpoint, lane, rank, wake, done, result), note)
+		checkpoints, checkpoint, lane, rank, wake, done, result, called), note)
+}
+
+// byTask puts mutations in the order in which everybody writes, so that two
+// transactions do not wait for each other.
+func (a *appending) byTask(which []int) []int {
+	return slices.SortedFunc(slices.Values(which), func(i, j int) int {
+		return bytes.Compare(a.ms[i].Task.ID[:], a.ms[j].Task.ID[:])
+	})
 }
 
 // firstOf is the cursor that everything in the log must stand before.
@@ -91,6 +98,9 @@ func (a *appending) saved(ctx context.Context, which []int, written map[task.ID]
 		m := &a.ms[i]
 		if written[m.Task.ID] {
 			a.moved(m.Task.Namespace, m.Task.Queue, m.Task.BatchID, m.Guard.State, m.Task.State)
+			if len(m.Give) > 0 {
+				a.limits.Give(m.Give)
+			}
 			continue
 		}
 		a.out[i].Err = task.ErrNotFound

@@ -66,6 +66,7 @@ func (s *Store) Sweep(ctx context.Context, r task.Retention, limit int) (int, er
 	return gone, s.write(ctx, "sweep", func(within context.Context, t *tx) error {
 		b := t.batch()
 		b.Queue(expiredKeys, r.Now.UnixMicro(), limit)
+		b.Queue(unusedKeys, limit)
 		b.Queue(oldNodes, remembered.Seconds())
 		b.Queue(oldWriters, remembered.Seconds())
 		b.Queue(foldCounts, uuids(slices.Collect(maps.Keys(batches))))

@@ -25,7 +25,14 @@ type tx struct {
 	begun  bool
 	writer *writer // of a transaction that writes
 	counts map[count]int64
+	limits *limits // nil: none are locked
 }
+
+// abandoned is how long the server waits for the next of a transaction's
+// statements, which as a rule comes at once.
+const abandoned = 2 * time.Second
+
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
 // batch starts a round trip; what is queued in it goes out with send.
 func (t *tx) batch() *pgx.Batch {
@@ -35,9 +42,10 @@ func (t *tx) batch() *pgx.Batch {
 	}
 	t.begun = true
 	b.Queue(t.begin)
-	// What is cut off in the middle of a transaction must not go on for long.
-	b.Queue(`SELECT set_config('statement_timeout', $1, true), set_config('idle_in_transaction_session_timeout', $1, true)`,
-		strconv.FormatInt(t.store.patience.Milliseconds(), 10))
+	// What is cut off in the middle of a transaction must not go on for long, nor
+	// keep its locks: others wait for them who take over what a dead node held.
+	b.Queue(`SELECT set_config('statement_timeout', $1, true), set_config('idle_in_transaction_session_timeout', $2, true)`,
+		milliseconds(t.store.patience), milliseconds(min(t.store.patience, abandoned)))
 	return b
 }
 
@@ -71,14 +79,32 @@ func each(q *pgx.QueuedQuery, f func(pgx.Rows) error) {
 	})
 }
 
+// parting is how long a call goes on that nobody waits for any more.
+const parting = time.Second
+
 // bound gives a call its deadline. The caller's own end is looked at before and
-// between: what goes to the server is seen to its end.
+// between: what goes to the server is seen to its end, if that is near. It may
+// never come, where the network swallows it, and a node that lost its lease is
+// not to wait for it before it begins anew.
 func (s *Store) bound(ctx context.Context) (context.Context, context.CancelFunc) {
 	deadline := time.Now().Add(s.patience)
 	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
 		deadline = d
 	}
-	return context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	within, end := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	forget := context.AfterFunc(ctx, func() {
+		last := time.NewTimer(parting)
+		defer last.Stop()
+		select {
+		case <-last.C:
+			end()
+		case <-within.Done():
+		}
+	})
+	return within, func() {
+		forget()
+		end()
+	}
 }
 
 func (s *Store) check(ctx context.Context, what string) error {
@@ -176,6 +202,7 @@ func (t *tx) commit(ctx, within context.Context) error {
 		return nil
 	}
 	b := t.batch()
+	t.storeLimits(b)
 	t.storeCounts(b)
 	t.writer.sign(b)
 	b.Queue("COMMIT")

@@ -44,32 +44,30 @@ func (t *tx) apply(ctx context.Context, m task.Mutation) (task.Outcome, error) {
 	case task.Insert:
 		return t.insert(ctx, m)
 	case task.Save:
-		refused, err := t.save(ctx, m)
-		return task.Outcome{Err: refused}, err
+		return t.saveLimited(ctx, m)
 	case task.Delete:
 		refused, err := t.remove(ctx, m)
 		return task.Outcome{Err: refused}, err
 	case task.SetQueue:
 		return task.Outcome{}, t.setQueue(ctx, m.Queue)
+	case task.SetPool:
+		return task.Outcome{}, t.setPool(ctx, m.Pool)
 	}
 	return task.Outcome{}, nil
 }
 
-func (t *tx) setQueue(ctx context.Context, q task.Queue) error {
-	paused := int64(0)
-	if q.Paused {
-		paused = 1
-	}
-	_, err := t.conn.exec(ctx, `INSERT INTO queues (namespace, name, paused) VALUES (?, ?, ?)
-		ON CONFLICT DO UPDATE SET paused = excluded.paused`, q.Namespace, q.Name, paused)
-	t.then = append(t.then, func() {
-		if q.Paused {
-			t.paused[queueName{q.Namespace, q.Name}] = true
-		} else {
-			delete(t.paused, queueName{q.Namespace, q.Name})
+// saveLimited is save for a task that takes of limits or gives back.
+func (t *tx) saveLimited(ctx context.Context, m task.Mutation) (out task.Outcome, err error) {
+	if len(m.Take) > 0 {
+		if out, err = t.takes(ctx, m); out.Err != nil || err != nil {
+			return out, err
 		}
-	})
-	return err
+	}
+	out.Err, err = t.save(ctx, m)
+	if len(m.Give) > 0 && out.Err == nil && err == nil {
+		err = t.gives(ctx, m.Give)
+	}
+	return out, err
 }
 
 // inRow is how large a payload or a checkpoint may be to stand in the row, which

@@ -55,6 +55,9 @@ func (s *Store) Claim(ctx context.Context, q task.Claim) ([]task.Task, error) {
 	var tasks []task.Task
 	err := s.write(ctx, "claim", func(t *tx) error {
 		within := context.WithoutCancel(ctx)
+		if err := t.call(within); err != nil {
+			return err
+		}
 		chosen, err := t.choose(within, q)
 		if err != nil {
 			return err

@@ -34,7 +34,7 @@ func TestNoQueryScansOrSortsTheTasks(t *testing.T) {
 	for _, q := range []string{
 		insertTask, saveHeld, saveEnd, saveAny, take, heads, orphanRows,
 		finds + "id = ? AND namespace = ?", finds + byUniqueKey,
-		dueRows, sweepRows, trimRows, expiredKeys,
+		dueRows, sweepRows, trimRows, expiredKeys, firstParked, waitedFor, parkedRows, park, unpark, unusedKeys,
 		"DELETE FROM requests WHERE task = ?",
 	} {
 		if p := s.plan(t, q, nil); strings.Contains(p, "SCAN tasks") || strings.Contains(p, "SCAN requests") {

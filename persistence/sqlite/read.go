@@ -85,7 +85,7 @@ func (s *Store) Due(ctx context.Context, now time.Time, limit int) ([]task.Task,
 	err := s.read(ctx, "list due tasks", func(c *conn) error {
 		due, next = nil, time.Time{}
 		// One more than asked: its wake_at is when to come back.
-		return c.query(ctx, dueRows, []any{int64(max(limit, 0)) + 1}, func(r row) error {
+		err := c.query(ctx, dueRows, []any{int64(max(limit, 0)) + 1}, func(r row) error {
 			if at := codec.Micros(r.int(len(r) - 1)); len(due) >= limit || at.After(now) {
 				next = at
 				return errEnough
@@ -94,6 +94,14 @@ func (s *Store) Due(ctx context.Context, now time.Time, limit int) ([]task.Task,
 			due = append(due, t)
 			return err
 		})
+		if err != nil && !isEnough(err) {
+			return err
+		}
+		at, err := opens(ctx, c)
+		if !at.IsZero() && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
+		return err
 	})
 	if err != nil {
 		return nil, time.Time{}, err

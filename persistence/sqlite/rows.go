@@ -12,7 +12,9 @@ import (
 const columns = `tasks.id, tasks.namespace, state, holder, attempt, tasks.created, log_start, queue, kind, batch, unique_key, life, spec,
 	CASE WHEN payload = x'' THEN (SELECT data FROM bodies WHERE task = tasks.id AND part = 1) ELSE payload END,
 	CASE WHEN checkpoint = x'' THEN (SELECT data FROM bodies WHERE task = tasks.id AND part = 2) ELSE checkpoint END,
-	result`
+	result, called, (SELECT scope FROM limits WHERE id = abs(parked)), (SELECT namespace FROM limits WHERE id = abs(parked)),
+	(SELECT name FROM limits WHERE id = abs(parked)), (SELECT used FROM limits WHERE id = abs(parked)),
+	(SELECT ifnull(ceiling, -1) FROM limits WHERE id = abs(parked))`
 
 // decode makes a task of a row of columns.
 func decode(r row) (task.Task, error) {
@@ -24,6 +26,13 @@ func decode(r row) (task.Task, error) {
 		State: r.state(2), Holder: task.Incarnation(r.int(3)), Attempt: int(r.int(4)),
 		Created: codec.Micros(r.int(5)), LogStart: codec.Unpack(r.int(6)),
 		Checkpoint: raw(r.blob(14)), Result: raw(r.blob(15)),
+		Called: r.int(16) != 0,
+	}
+	if scope := r.int(17); scope != 0 {
+		t.Parked = &task.Parked{
+			Limit: task.LimitName{Scope: task.LimitScope(scope & 7), Namespace: r.text(18), Name: r.text(19)},
+			Used:  task.Quantity(r.int(20)), Most: task.Quantity(r.int(21)),
+		}
 	}
 	if err := codec.DecodeLife(r.blob(11), &t); err != nil {
 		return task.Task{}, err

@@ -14,12 +14,12 @@ import (
 // themselves; lane, rank and wake_at of what is held are NULL already.
 const (
 	guard    = " WHERE id = ? AND namespace = ? AND holder = ? AND attempt = ? AND state = ? AND logged < ?"
-	saveHeld = `UPDATE tasks SET state = ?, attempt = ?, logged = ifnull(?, logged), life = ?` + guard
+	saveHeld = `UPDATE tasks SET state = ?, attempt = ?, logged = ifnull(?, logged), life = ?, called = ?` + guard
 	saveEnd  = `UPDATE tasks SET state = ?, holder = ?, attempt = ?, logged = ifnull(?, logged), life = ?,
-		finished = ?, result = ?, ended = ?` + guard + " AND checkpoint IS NULL"
+		finished = ?, result = ?, ended = ?, called = 0` + guard + " AND checkpoint IS NULL"
 	saveAny = `UPDATE tasks SET state = ?, holder = ?, attempt = ?, logged = ifnull(?, logged), life = ?,
 		lane = ?, rank = ?, wake_at = ?, finished = ?, result = ?, ended = ?,
-		checkpoint = iif(?, ?, checkpoint), trimmed = 0 WHERE id = ?`
+		checkpoint = iif(?, ?, checkpoint), trimmed = 0, parked = NULL, needs = NULL, called = ? WHERE id = ?`
 )
 
 // save writes a task's row and events, if the guard holds.
@@ -37,7 +37,7 @@ func (t *tx) save(ctx context.Context, m task.Mutation) (refused, err error) {
 			k.ID[:], k.Namespace, int64(from.Holder), int64(from.Attempt), int64(from.State), firstOf(m.Events))
 	case k.Holder != 0 && k.Holder == from.Holder && !m.Checkpoint && k.Result == nil:
 		n, err = t.conn.exec(ctx, saveHeld,
-			int64(k.State), int64(k.Attempt), lastOf(m.Events), codec.Life(k),
+			int64(k.State), int64(k.Attempt), lastOf(m.Events), codec.Life(k), number(k.Called),
 			k.ID[:], k.Namespace, int64(from.Holder), int64(from.Attempt), int64(from.State), firstOf(m.Events))
 	default:
 		return t.saveAny(ctx, m)
@@ -114,7 +114,7 @@ func (t *tx) saveAny(ctx context.Context, m task.Mutation) (refused, err error) 
 	}
 	_, err = t.conn.exec(ctx, saveAny,
 		int64(k.State), int64(k.Holder), int64(k.Attempt), lastOf(m.Events), codec.Life(k),
-		lane, rank, wake, finished(k), orNull(k.Result), ended, number(m.Checkpoint), body(k.Checkpoint), k.ID[:])
+		lane, rank, wake, finished(k), orNull(k.Result), ended, number(m.Checkpoint), body(k.Checkpoint), number(k.Called), k.ID[:])
 	t.moved(k.Namespace, old.queue, old.batch, m.Guard.State, k.State)
 	return nil, err
 }

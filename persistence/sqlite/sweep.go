@@ -146,6 +146,9 @@ func (t *tx) tidy(ctx context.Context, now time.Time, limit int) error {
 	if err != nil {
 		return err
 	}
+	if _, err = t.conn.exec(ctx, unusedKeys, int64(limit)); err != nil {
+		return err
+	}
 	_, err = t.conn.exec(ctx, "DELETE FROM nodes WHERE left <> 0 AND seen < ?", now.Add(-remembered).UnixMicro())
 	if err != nil {
 		return err

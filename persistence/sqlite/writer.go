@@ -64,6 +64,7 @@ func (w *writer) close() error {
 type tx struct {
 	*writer
 	counts map[count]int64
+	limits map[task.LimitName]*limit
 	made   []*lane  // forgotten again if this is rolled back
 	then   []func() // what the writer knows once this is committed
 }
@@ -95,7 +96,7 @@ func (s *Store) write(ctx context.Context, what string, f func(*tx) error) error
 	within := context.WithoutCancel(ctx)
 	t := &tx{writer: w}
 	if err = f(t); err == nil {
-		err = t.storeCounts(within)
+		err = errors.Join(t.storeCounts(within), t.storeLimits(within))
 	}
 	if err == nil {
 		err = ctx.Err()

@@ -42,10 +42,10 @@ var claimRules = []rule{
 		other, paused, full, fit := in("other", "a", 1000), in("work", "b", 1000), in("work", "a", 2000), in("work", "a", 1000)
 		s.insert(s.spec(), 0, 9)                                                      // held
 		s.insert(s.spec(func(p *task.Spec) { p.RunAt = epoch.Add(time.Hour) }), 0, 0) // scheduled
-		s.ok(task.Mutation{Op: task.SetQueue, Queue: task.Queue{Namespace: "acme", Name: "b", Paused: true}})
+		s.ok(task.Mutation{Op: task.SetQueue, Queue: task.QueueChange{Namespace: "acme", Name: "b", Paused: new(true)}})
 		s.same(ids(s.claim(task.Claim{Holder: 5, Full: []task.Lane{full.Lane()}})), []task.ID{fit.ID})
 		s.same(ids(s.claim(task.Claim{Holder: 5})), []task.ID{full.ID})
-		s.ok(task.Mutation{Op: task.SetQueue, Queue: task.Queue{Namespace: "acme", Name: "b"}})
+		s.ok(task.Mutation{Op: task.SetQueue, Queue: task.QueueChange{Namespace: "acme", Name: "b", Paused: new(false)}})
 		s.same(ids(s.claim(task.Claim{Holder: 5})), []task.ID{paused.ID})
 		s.same(ids(s.claim(task.Claim{Holder: 5, Kinds: []string{"none", "other"}})), []task.ID{other.ID})
 		if none, err := s.store.Claim(s.ctx, task.Claim{Holder: 5, Limit: 5}); err != nil || len(none) > 0 {

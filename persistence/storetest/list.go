@@ -111,7 +111,7 @@ var listRules = []rule{
 		s.succeed(s.start(s.insert(s.spec(), 0, 1), 0), 0)
 		s.insert(s.spec(other, batch), 0, 0)
 		paused := task.Queue{Namespace: "acme", Name: "a", Paused: true}
-		s.ok(task.Mutation{Op: task.SetQueue, Queue: paused})
+		s.ok(task.Mutation{Op: task.SetQueue, Queue: task.QueueChange{Namespace: "acme", Name: "a", Paused: new(true)}})
 		acme := []task.Count{
 			{Namespace: "acme", Queue: "default", State: task.Queued, Tasks: 1},
 			{Namespace: "acme", Queue: "default", State: task.Running, Tasks: 1},

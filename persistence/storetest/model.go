@@ -56,11 +56,12 @@ func (m *model) apply(x task.Mutation) task.Outcome {
 		return m.insert(x)
 	case task.Save, task.Delete:
 		return task.Outcome{Err: m.guarded(x)}
+	case task.SetPool: // limits have tests of their own
 	case task.SetQueue:
 		m.queues = slices.DeleteFunc(m.queues, func(q task.Queue) bool {
 			return q.Name == x.Queue.Name && q.Namespace == x.Queue.Namespace
 		})
-		m.queues = append(m.queues, x.Queue)
+		m.queues = append(m.queues, task.Queue{Namespace: x.Queue.Namespace, Name: x.Queue.Name, Paused: *x.Queue.Paused})
 	}
 	return task.Outcome{}
 }

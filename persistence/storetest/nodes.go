@@ -88,9 +88,9 @@ var soleRules = []rule{
 		if _, err := s.store.Renew(s.ctx, task.Node{Incarnation: first}); !errors.Is(err, task.ErrStale) {
 			s.Errorf("renewal of a buried node: %v", err)
 		}
-		s.step(held.Lost(epoch, task.CodeNodeLost, 0), nil)
+		s.step(held.Lost(epoch, task.CodeNodeLost, 0, mostCrashes), nil)
 		s.orphans(10, running)
-		s.step(running.Lost(epoch, task.CodeNodeLost, 0), nil)
+		s.step(running.Lost(epoch, task.CodeNodeLost, 0, mostCrashes), nil)
 		s.orphans(10)
 	}},
 }
@@ -135,7 +135,7 @@ var sharedRules = []rule{
 		}
 		// Late, but still the holder: nobody has taken the task over.
 		s.start(held, 0)
-		s.step(kept.Lost(epoch, task.CodeNodeLost, 0), nil)
+		s.step(kept.Lost(epoch, task.CodeNodeLost, 0, mostCrashes), nil)
 	}},
 	{"LeaseThatHasEndedIsNotRenewed", func(s *suite) {
 		n, err := s.store.Renew(s.ctx, task.Node{Name: "n", Lease: time.Millisecond})

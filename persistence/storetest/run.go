@@ -35,7 +35,7 @@ func Run(t *testing.T, subject Subject) {
 	if subject.Shared {
 		alone = sharedRules
 	}
-	for _, group := range [][]rule{insertRules, saveRules, claimRules, listRules, eventRules, nodeRules, alone, sweepRules, callRules} {
+	for _, group := range [][]rule{insertRules, saveRules, claimRules, limitRules, listRules, eventRules, nodeRules, alone, sweepRules, callRules} {
 		for _, r := range group {
 			t.Run(r.name, func(t *testing.T) {
 				r.prove(newSuite(t, subject))
@@ -50,6 +50,9 @@ type rule struct {
 	name  string
 	prove func(*suite)
 }
+
+// mostCrashes is more than a task of these tests has.
+const mostCrashes = 1000
 
 // epoch is when the tests happen, with as fine a time as a store must keep.
 var epoch = time.Date(2026, 1, 2, 3, 4, 5, 678901000, time.UTC)

@@ -36,7 +36,7 @@ var saveRules = []rule{
 		s.stored(t)
 		t = s.step(t.Take(11), nil)
 		t = s.step(t.Start(epoch.Add(2*time.Hour), "other", "w"))
-		t = s.step(t.Lost(epoch.Add(3*time.Hour), task.CodeNodeLost, 0.5), nil)
+		t = s.step(t.Lost(epoch.Add(3*time.Hour), task.CodeNodeLost, 0.5, mostCrashes), nil)
 		s.stored(t)
 		t = s.step(t.Cancel(epoch.Add(4*time.Hour), "enough"))
 		s.stored(t)
@@ -157,16 +157,5 @@ var saveRules = []rule{
 		born := s.insert(t.Spec, 0, 3)
 		s.stored(born)
 		s.same(len(s.events(born)), 1)
-	}},
-	{"QueueSettingsAreKept", func(s *suite) {
-		q := task.Queue{Namespace: "acme", Name: "slow", Paused: true}
-		s.ok(task.Mutation{Op: task.SetQueue, Queue: q})
-		s.same(s.overview(task.Scope{}).Queues, []task.Queue{q})
-		s.reopen()
-		s.same(s.overview(task.Scope{Namespace: "acme"}).Queues, []task.Queue{q})
-		s.same(s.overview(task.Scope{Namespace: "other"}).Queues, []task.Queue(nil))
-		q.Paused = false
-		s.ok(task.Mutation{Op: task.SetQueue, Queue: q})
-		s.same(s.overview(task.Scope{}).Queues, []task.Queue{q})
 	}},
 }

@@ -79,8 +79,8 @@ func (w *walker) append(rt *rapid.T) {
 		case 0, 1, 2:
 			ms = append(ms, w.birth(rt))
 		case 3:
-			ms = append(ms, task.Mutation{Op: task.SetQueue, Queue: task.Queue{
-				Namespace: "acme", Name: pick(rt, "queue", "a", "b"), Paused: rapid.Bool().Draw(rt, "paused"),
+			ms = append(ms, task.Mutation{Op: task.SetQueue, Queue: task.QueueChange{
+				Namespace: "acme", Name: pick(rt, "queue", "a", "b"), Paused: new(rapid.Bool().Draw(rt, "paused")),
 			}})
 		default:
 			if len(w.model.tasks) > 0 {
@@ -169,7 +169,7 @@ func (w *walker) change(rt *rapid.T) task.Mutation {
 		}
 	case 8:
 		if !t.State.Terminal() {
-			step, err = t.Lost(w.now, task.CodeNodeLost, 0.5), nil
+			step, err = t.Lost(w.now, task.CodeNodeLost, 0.5, mostCrashes), nil
 		}
 	case 9:
 		if t.State.Terminal() {

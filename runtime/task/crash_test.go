@@ -162,7 +162,7 @@ func (c *cluster) kill() {
 func (c *cluster) bury(t rapid.TB, chance float64) {
 	t.Helper()
 	if c.disk.Holder != 0 {
-		c.store(c.disk.Lost(c.now, CodeNodeLost, chance))
+		c.store(c.disk.Lost(c.now, CodeNodeLost, chance, mostCrashes))
 	}
 	c.show(t)
 	c.claim()
@@ -357,25 +357,25 @@ func pow(n, k int) int {
 func TestOnlyADeathThatMayBeItsOwnPutsATaskUnderSuspicion(t *testing.T) {
 	spec := specOf(func(s *Spec) { s.MaxAttempts = 3 })
 	waiting := New(spec, epoch, 1).Task
-	if !waiting.Lost(epoch, CodeNodeLost, 0).Task.Suspect {
+	if !waiting.Lost(epoch, CodeNodeLost, 0, mostCrashes).Task.Suspect {
 		t.Error("it could have run, and is not suspected")
 	}
-	crashed := ok(waiting.Start(epoch, "n", "w")).Task.Lost(epoch, CodeNodeLost, 0).Task
+	crashed := ok(waiting.Start(epoch, "n", "w")).Task.Lost(epoch, CodeNodeLost, 0, mostCrashes).Task
 	for _, innocent := range []Task{
 		New(specOf(func(s *Spec) { s.MaxAttempts = 1 }), epoch, 1).Task,
 		ok(crashed.Due(crashed.RunAt)).Task,
 	} {
-		if innocent.Lost(epoch, CodeNodeLost, 0).Task.Suspect {
+		if innocent.Lost(epoch, CodeNodeLost, 0, mostCrashes).Task.Suspect {
 			t.Error("it could not have run, and is suspected")
 		}
 	}
 	// Neither its own death, which was seen, nor others' cost a second time.
 	row := crashed
 	for range 5 {
-		row = row.Lost(epoch, CodeNodeLost, 0).Task
+		row = row.Lost(epoch, CodeNodeLost, 0, mostCrashes).Task
 	}
 	row = ok(row.Due(row.RunAt)).Task
-	if row = ok(row.Start(epoch, "n", "w")).Task.Lost(epoch, CodeNodeLost, 0).Task; row.State != Scheduled {
+	if row = ok(row.Start(epoch, "n", "w")).Task.Lost(epoch, CodeNodeLost, 0, mostCrashes).Task; row.State != Scheduled {
 		t.Errorf("after its second death of three: %v", row.State)
 	}
 }

@@ -14,6 +14,7 @@ var (
 	ErrExists      = errors.New("task exists with another content")
 	ErrKeyReused   = errors.New("idempotency key was used with another request")
 	ErrStale       = errors.New("stale: the task moved on")        // a guard did not hold
+	ErrParked      = errors.New("the task waits for a limit")      // parked instead of started
 	ErrTerminal    = errors.New("task has ended")                  // and so cannot be cancelled
 	ErrNotTerminal = errors.New("task has not ended")              // and so cannot be retried or deleted
 	ErrQueueFull   = errors.New("queue is full")                   // the namespace's bound is reached

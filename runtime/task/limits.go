@@ -22,6 +22,7 @@ type Limits struct {
 	Log      int64         // bytes of one attempt's event log; 256 MiB
 	Delay    time.Duration // how far ahead run_at and deadline may lie; 10 years
 	Attempts int           // the greatest max_attempts; 1000
+	Crashes  int           // nodes a task may take with it before it is given up; 5
 }
 
 // WithDefaults fills in the defaults.
@@ -33,6 +34,7 @@ func (l Limits) WithDefaults() Limits {
 		Log:      cmp.Or(l.Log, 256<<20),
 		Delay:    cmp.Or(l.Delay, 10*365*24*time.Hour),
 		Attempts: cmp.Or(l.Attempts, 1000),
+		Crashes:  cmp.Or(l.Crashes, 5),
 	}
 }
 
@@ -47,6 +49,8 @@ const (
 	maxPriority  = 100
 	maxTimeout   = 30 * 24 * time.Hour
 	maxDepth     = 1000
+
+	maxConcurrency = 1_000_000
 )
 
 // DefaultMaxAttempts and DefaultQueue are what a task gets that names none.
@@ -110,6 +114,17 @@ func (l Limits) Check(s Spec, now time.Time) (Spec, error) {
 		refuse("max_attempts", "must be between 1 and %d", l.Attempts)
 	}
 	checkRetry(s.Retry, l.Delay, refuse)
+	switch limited := s.ConcurrencyKey != ""; {
+	case len(s.ConcurrencyKey) > maxKey || !ValidText(s.ConcurrencyKey):
+		refuse("concurrency_key", "must be at most %d bytes of printable UTF-8", maxKey)
+	case !limited && s.ConcurrencyLimit != 0:
+		refuse("concurrency_limit", "belongs to a concurrency_key")
+	case limited:
+		s.ConcurrencyLimit = cmp.Or(s.ConcurrencyLimit, 1)
+		if s.ConcurrencyLimit < 1 || s.ConcurrencyLimit > maxConcurrency {
+			refuse("concurrency_limit", "must be between 1 and %d", maxConcurrency)
+		}
+	}
 	if len(s.UniqueKey) > maxKey || !ValidText(s.UniqueKey) {
 		refuse("unique_key", "must be at most %d bytes of printable UTF-8", maxKey)
 	}
@@ -119,6 +134,37 @@ func (l Limits) Check(s Spec, now time.Time) (Spec, error) {
 	// What the store keeps to the microsecond, memory keeps so too.
 	s.RunAt, s.Deadline = s.RunAt.Truncate(time.Microsecond), s.Deadline.Truncate(time.Microsecond)
 	return s, nil
+}
+
+// CheckQueue says, as an [InvalidError], what is wrong with a change of a queue.
+func CheckQueue(c QueueChange) error {
+	var bad InvalidError
+	if !ValidName(c.Name) {
+		bad = append(bad, Violation{"name", fmt.Sprintf("must be 1 to %d of the characters a-z 0-9 . _ -", maxName)})
+	}
+	if c.Concurrency != nil && (*c.Concurrency < 0 || *c.Concurrency > maxConcurrency) {
+		bad = append(bad, Violation{"concurrency", fmt.Sprintf("must be between 0, which is no bound, and %d", maxConcurrency)})
+	}
+	if c.Rate != nil && *c.Rate != (Rate{}) && c.Rate.String() == "" {
+		bad = append(bad, Violation{"rate", `must be such as "100/s", "30/m" or "5/h"`})
+	}
+	if bad != nil {
+		return bad
+	}
+	return nil
+}
+
+// CheckPool says, as an [InvalidError], what is wrong with a resource of the cluster.
+func CheckPool(c PoolChange) error {
+	switch {
+	case !ValidName(c.Name):
+		return InvalidError{{"name", fmt.Sprintf("must be 1 to %d of the characters a-z 0-9 . _ -", maxName)}}
+	case c.Name == SlotResource:
+		return InvalidError{{"name", "slots are each node's own; bound a queue's concurrency instead"}}
+	case c.Capacity != nil && *c.Capacity < 0:
+		return InvalidError{{"capacity", "must not be negative"}}
+	}
+	return nil
 }
 
 type refusal func(field, format string, args ...any)

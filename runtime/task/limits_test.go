@@ -180,7 +180,7 @@ func TestDefaultsAreFilledIn(t *testing.T) {
 }
 
 func TestDefaultsNeverBreakALimit(t *testing.T) {
-	l := Limits{Payload: 4, Result: 1, Event: 1, Log: 1, Delay: time.Millisecond, Attempts: 1}
+	l := Limits{Payload: 4, Result: 1, Event: 1, Log: 1, Delay: time.Millisecond, Attempts: 1, Crashes: 1}
 	got, err := l.Check(Spec{Kind: "a"}, epoch)
 	if err != nil {
 		t.Fatal(err)
@@ -192,7 +192,7 @@ func TestDefaultsNeverBreakALimit(t *testing.T) {
 	if l != l.WithDefaults() {
 		t.Errorf("%+v became %+v", l, l.WithDefaults())
 	}
-	if d := (Limits{}).WithDefaults(); d != (Limits{1 << 20, 1 << 20, 256 << 10, 256 << 20, 87600 * time.Hour, 1000}) {
+	if d := (Limits{}).WithDefaults(); d != (Limits{1 << 20, 1 << 20, 256 << 10, 256 << 20, 87600 * time.Hour, 1000, 5}) {
 		t.Errorf("the defaults are %+v", d)
 	}
 }

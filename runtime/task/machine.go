@@ -23,6 +23,9 @@ type Step struct {
 	Task   Task    // the row as it shall be
 	Guard  Guard   // what must hold of the row as it is
 	Events []Event // to append to its log: in order, all of one attempt
+	Take   []Token // of limits of the whole cluster, without all of which it may not be
+	Give   []Token // back to them
+	Called bool    // with Take: the task was parked, and may try again
 }
 
 // New is the birth of a task from a checked spec, held by holder or, with 0,
@@ -37,12 +40,21 @@ func New(s Spec, now time.Time, holder Incarnation) Step {
 	return t.step(t, now, data)
 }
 
-// step is the Step from the row t to the row to, with one state event.
+// step is the Step from the row t to the row to, with one state event. What t's
+// attempt held of limits goes back when it is over; one that was parked makes way
+// for who is parked behind it.
 func (t Task) step(to Task, now time.Time, data StateData) Step {
 	to.Cursor = to.Cursor.In(to.Attempt)
-	return Step{Task: to, Guard: t.Guard(), Events: []Event{{
+	s := Step{Task: to, Guard: t.Guard(), Events: []Event{{
 		Task: t.ID, Cursor: to.Cursor, Type: EventState, At: now, Data: mustJSON(data),
 	}}}
+	if t.State == Running {
+		s.Task.Tokens, s.Give = nil, t.Tokens
+	}
+	if t.Parked != nil {
+		s.Task.Parked, s.Give = nil, []Token{{Limit: t.Parked.Limit}}
+	}
+	return s
 }
 
 // Due moves a scheduled task to its queue. Its age counts from the time it was
@@ -56,16 +68,20 @@ func (t Task) Due(now time.Time) (Step, error) {
 	return t.step(to, now, StateData{State: Queued, Attempt: t.Attempt, Reason: "due"}), nil
 }
 
-// Start begins the next attempt.
-func (t Task) Start(now time.Time, node, worker string) (Step, error) {
+// Start begins the next attempt. Without the tokens it needs, the task is parked
+// instead of started.
+func (t Task) Start(now time.Time, node, worker string, take ...Token) (Step, error) {
 	if t.State != Queued {
 		return Step{}, ErrStale
 	}
 	to := t
 	to.State, to.Attempt = Running, t.Attempt+1
 	to.Node, to.Worker, to.Started = node, worker, now
-	to.Progress = nil
-	return t.step(to, now, StateData{State: Running, Attempt: to.Attempt, Node: node, Worker: worker}), nil
+	to.Progress, to.Called = nil, false
+	to.Tokens = held(take)
+	s := t.step(to, now, StateData{State: Running, Attempt: to.Attempt, Node: node, Worker: worker})
+	s.Take, s.Called = take, t.Called
+	return s, nil
 }
 
 // MustStoreStart says that the next attempt may run only once its start is on
@@ -146,6 +162,7 @@ func (t Task) remembering(f Failure, now time.Time) []AttemptError {
 func (t Task) ended(s State, now time.Time) Task {
 	t.State, t.Finished = s, now
 	t.Holder, t.Suspect = 0, false
+	t.Called = false
 	t.Checkpoint = nil
 	return t
 }
@@ -192,8 +209,9 @@ func (t Task) HandBack(now time.Time) (Step, error) {
 // have shown. A task that waited, as far as the row tells, goes on waiting,
 // unheld; it is under suspicion if the holder could have run it without storing
 // the start. code is [CodeNodeLost] or [CodeWorkerCrashed]; chance is uniform
-// in [0,1).
-func (t Task) Lost(now time.Time, code string, chance float64) Step {
+// in [0,1). A task that has crashed most times is given up, whatever attempts it
+// has left: it may be what kills.
+func (t Task) Lost(now time.Time, code string, chance float64, most int) Step {
 	to := t
 	to.Holder = 0
 	if t.State != Running {
@@ -202,7 +220,7 @@ func (t Task) Lost(now time.Time, code string, chance float64) Step {
 	}
 	to.Crashes++
 	f := Failure{Code: code, Message: "the attempt died before it could say how it ended", Retryable: true}
-	if t.Suspect && to.Crashes+1 >= t.MaxAttempts {
+	if to.Crashes >= most || t.Suspect && to.Crashes+1 >= t.MaxAttempts {
 		f.Retryable = false // the death it is suspected of counts too
 	}
 	to.Failures = t.remembering(f, now)
@@ -213,12 +231,20 @@ func (t Task) Lost(now time.Time, code string, chance float64) Step {
 // Take is the row as it is once holder holds it.
 func (t Task) Take(holder Incarnation) Step {
 	to := t
-	to.Holder = holder
+	to.Holder, to.Parked = holder, nil
 	return Step{Task: to, Guard: t.Guard()}
 }
 
 // Release is the row of a waiting task that nobody holds any more.
 func (t Task) Release() Step { return t.Take(0) }
+
+// Park is Release for a task that would not get what it needs of limits now: it
+// is parked if that is still so.
+func (t Task) Park(needs []Token) Step {
+	s := t.Release()
+	s.Take, s.Called = needs, t.Called
+	return s
+}
 
 // Rerun starts a failed or cancelled task anew: attempts go on counting up, and
 // none of those so far counts against MaxAttempts.

@@ -292,12 +292,15 @@ func (l *life) HandBack(t *rapid.T) {
 	}
 }
 
+// mostCrashes is more than a task of these tests has.
+const mostCrashes = 1 << 20
+
 func (l *life) Lost(t *rapid.T) {
 	if l.row.Holder == 0 {
 		t.Skip("nobody holds it")
 	}
 	before, events := l.row, len(l.log)
-	l.took(t, l.row.Lost(l.now, CodeNodeLost, rapid.Float64Range(0, 0.999).Draw(t, "chance")))
+	l.took(t, l.row.Lost(l.now, CodeNodeLost, rapid.Float64Range(0, 0.999).Draw(t, "chance"), mostCrashes))
 	if l.row.Holder != 0 {
 		t.Fatal("a dead node still holds it")
 	}
@@ -463,7 +466,7 @@ func TestDecisionsLeaveTheRowBeforeAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	ok(row.Fail(epoch, Failure{Retryable: true}, 0))
-	row.Lost(epoch, CodeNodeLost, 0)
+	row.Lost(epoch, CodeNodeLost, 0, mostCrashes)
 	row.Say(epoch, EventLog, nil)
 	after, err := json.Marshal(row)
 	if err != nil {
@@ -628,7 +631,7 @@ func TestStateEventsSayWhatTheContractSays(t *testing.T) {
 		{ok(running.Task.HandBack(at)), `1.2 {"state":"queued","attempt":1,"reason":"handed_back"}`},
 		{ok(running.Task.Cancel(at, "no")), `1.2 {"state":"cancelled","attempt":1,"reason":"no"}`},
 		{ok(running.Task.Expire(epoch.Add(time.Hour))), `1.2 {"state":"failed","attempt":1,"error":{"code":"deadline_exceeded","message":"the task's deadline passed before it was done","retryable":false}}`},
-		{running.Task.Lost(at, CodeNodeLost, 0), `2.1 {"state":"queued","attempt":1,"reason":"retry","error":{"code":"node_lost","message":"the attempt died before it could say how it ended","retryable":true}}`},
+		{running.Task.Lost(at, CodeNodeLost, 0, mostCrashes), `2.1 {"state":"queued","attempt":1,"reason":"retry","error":{"code":"node_lost","message":"the attempt died before it could say how it ended","retryable":true}}`},
 		{ok(ok(running.Task.Cancel(at, "")).Task.Rerun(at)), `1.3 {"state":"queued","attempt":1,"reason":"retried"}`},
 	} {
 		if got := fmt.Sprintf("%s %s", tt.step.Events[0].Cursor, tt.step.Events[0].Data); got != tt.want {

@@ -29,11 +29,12 @@ type Store interface {
 
 	// Claim makes q.Holder the holder of up to q.Limit queued tasks that nobody
 	// holds, lowest rank first over all lanes not left out, and returns them in
-	// that order.
+	// that order. Before that it calls parked tasks for which there is room.
 	Claim(ctx context.Context, q Claim) ([]Task, error)
 
-	// Due lists up to limit unheld tasks whose WakeAt has come, earliest first,
-	// and says when the next one after those will (zero: none known).
+	// Due lists up to limit unheld tasks whose WakeAt has come, earliest first, and
+	// says when the next one after those will, or a rate will let a parked one go
+	// that a Claim then calls (zero: none known).
 	Due(ctx context.Context, now time.Time, limit int) (tasks []Task, next time.Time, err error)
 
 	// Orphans lists up to limit tasks whose holder is dead, by id.
@@ -72,23 +73,52 @@ const (
 	Save                   // a task's row and events, under a guard
 	Delete                 // a terminal task and all that belongs to it, under a guard
 	SetQueue               // a queue's settings
+	SetPool                // a resource of the whole cluster
 )
 
 // Mutation is one write. Which fields matter depends on Op.
 type Mutation struct {
 	Op         Op
-	Task       Task    // Insert, Save: the row as it shall be. Delete: id and namespace
-	Guard      Guard   // Save, Delete
-	Events     []Event // Insert, Save: appended in the same transaction
-	Checkpoint bool    // Save: Task.Checkpoint is new; otherwise the stored one stays
-	Request    Request // Insert: the caller's idempotency key, if it gave one
-	Queue      Queue   // SetQueue
+	Task       Task        // Insert, Save: the row as it shall be. Delete: id and namespace
+	Guard      Guard       // Save, Delete
+	Events     []Event     // Insert, Save: appended in the same transaction
+	Checkpoint bool        // Save: Task.Checkpoint is new; otherwise the stored one stays
+	Request    Request     // Insert: the caller's idempotency key, if it gave one
+	Queue      QueueChange // SetQueue
+	Pool       PoolChange  // SetPool
+
+	// Save: what the attempt needs of limits, and what one that is over had. Where
+	// not all of Take is to be had, the task is parked instead of saved: unheld, as
+	// it was, and not claimed before there is room. Of a task that does not start,
+	// Take only asks whether there is.
+	Take   []Token
+	Give   []Token
+	Called bool // with Take: the task was parked, and may try again
+}
+
+// QueueChange changes a queue's settings; what is nil stays.
+type QueueChange struct {
+	Namespace   string
+	Name        string
+	Paused      *bool
+	Concurrency *int
+	Rate        *Rate
+}
+
+// PoolChange sets how much there is of a resource in the whole cluster; nil: it
+// is none of the cluster's any more.
+type PoolChange struct {
+	Name     string
+	Capacity *Quantity
 }
 
 // Mutation is the write that saves the step. A terminal state drops the
 // checkpoint, so that is written too.
 func (s Step) Mutation() Mutation {
-	return Mutation{Op: Save, Task: s.Task, Guard: s.Guard, Events: s.Events, Checkpoint: s.Task.State.Terminal()}
+	return Mutation{
+		Op: Save, Task: s.Task, Guard: s.Guard, Events: s.Events, Checkpoint: s.Task.State.Terminal(),
+		Take: s.Take, Give: s.Give, Called: s.Called,
+	}
 }
 
 // Check says what is wrong with m in itself. A store gives this error as the
@@ -98,11 +128,16 @@ func (m Mutation) Check() error {
 		return fmt.Errorf("mutation of task %s: %s: %w", m.Task.ID, fmt.Sprintf(format, args...), ErrInvalid)
 	}
 	switch {
-	case m.Op < Insert || m.Op > SetQueue:
+	case m.Op < Insert || m.Op > SetPool:
 		return refuse("unknown op %d", m.Op)
 	case m.Op == SetQueue:
 		if m.Queue.Namespace == "" || m.Queue.Name == "" {
 			return refuse("the queue has no name")
+		}
+		return nil
+	case m.Op == SetPool:
+		if m.Pool.Name == "" {
+			return refuse("the pool has no name")
 		}
 		return nil
 	case m.Task.ID.IsZero() || m.Task.Namespace == "":
@@ -114,6 +149,8 @@ func (m Mutation) Check() error {
 	case m.Op != Delete && m.Task.State == Running && m.Task.Holder == 0,
 		m.Op != Delete && m.Task.State.Terminal() && m.Task.Holder != 0:
 		return refuse("a running task must be held, an ended one not")
+	case len(m.Take) > 0 && m.Guard.State != Queued:
+		return refuse("only a task that may run takes of limits")
 	}
 	for i, e := range m.Events {
 		if e.Task != m.Task.ID || e.Cursor.Seq < 1 || i > 0 && e.Cursor != m.Events[i-1].Cursor.In(m.Events[0].Cursor.Attempt) {
@@ -138,11 +175,12 @@ type Request struct {
 //     as it stood at some moment of the call
 //   - Save, Delete: [ErrNotFound] or [ErrStale], which is also what a Save gets
 //     whose events the log has already; [ErrExists] where it would revive a task
-//     whose unique key a live one has
+//     whose unique key a live one has; [ErrParked] where the task was parked
 //   - any: what [Mutation.Check] found
 type Outcome struct {
 	Existing *Task
 	Err      error
+	Limit    LimitName // with [ErrParked]: the limit it was parked on
 }
 
 // Claim says which tasks a holder wants.
@@ -227,11 +265,14 @@ type Node struct {
 	Lease time.Duration
 }
 
-// Queue is a queue's settings.
+// Queue is a queue's settings. Concurrency, how many of its tasks may run at once
+// in the whole cluster, is 0 where it is not bounded.
 type Queue struct {
-	Namespace string
-	Name      string
-	Paused    bool
+	Namespace   string
+	Name        string
+	Paused      bool
+	Concurrency int
+	Rate        Rate
 }
 
 // Scope says what to count: one namespace or, empty, all; one batch or, zero,
@@ -242,11 +283,12 @@ type Scope struct {
 }
 
 // Overview is what there is. Counts holds no zeros, ordered by namespace and
-// queue; Queues holds those with settings or tasks. For a batch only Counts is
-// filled, without regard to queues.
+// queue; Queues holds those with settings or tasks, Pools is in the order of
+// names. For a batch only Counts is filled, without regard to queues.
 type Overview struct {
 	Counts []Count
 	Queues []Queue
+	Pools  []Pool
 	Nodes  []Node
 }
 

@@ -37,6 +37,11 @@ type Spec struct {
 	Retry       Retry
 	UniqueKey   string
 	BatchID     ID
+
+	// At most ConcurrencyLimit tasks of the namespace with this key run at once, in
+	// the whole cluster.
+	ConcurrencyKey   string
+	ConcurrencyLimit int
 }
 
 // Task is one task's row: what was asked, and how far it has come.
@@ -51,6 +56,9 @@ type Task struct {
 	Suspect  bool // was held, perhaps already run, by a node that died
 
 	Holder Incarnation // the node that alone may change it; 0: unheld
+	Tokens []Token     // what its attempt holds of limits of the whole cluster, while it runs
+	Parked *Parked     // the limit it waits for, if it does; unheld then
+	Called bool        // it was parked, and may try again
 	Node   string      // name of the node that runs it, or last ran it
 	Worker string      // the same of the worker
 

@@ -17,15 +17,17 @@ type Submitted struct {
 
 // Reasons why a task is not running.
 const (
-	WaitsForTime      = "time"       // until Until
-	WaitsForResource  = "resources"  // Resource is short now
-	WaitsForever      = "impossible" // no node has that much of Resource
-	WaitsPaused       = "paused"     // its queue is paused
-	WaitsForHandler   = "no_handler" // nobody serves its kind
-	WaitsForItsTurn   = "order"      // others stand before it
-	WaitsInBacklog    = "backlog"    // no node holds it yet
-	WaitsForNode      = "shutdown"   // the node is draining
-	WaitsForItsWorker = "starting"   // has been picked and is about to run
+	WaitsForTime      = "time"        // until Until
+	WaitsForResource  = "resources"   // Resource is short now
+	WaitsForever      = "impossible"  // no node has that much of Resource
+	WaitsForLimit     = "concurrency" // as many as may run at once do so, by Limit
+	WaitsForRate      = "rate"        // tasks of its queue start no faster
+	WaitsPaused       = "paused"      // its queue is paused
+	WaitsForHandler   = "no_handler"  // nobody serves its kind
+	WaitsForItsTurn   = "order"       // others stand before it
+	WaitsInBacklog    = "backlog"     // no node holds it yet
+	WaitsForNode      = "shutdown"    // the node is draining
+	WaitsForItsWorker = "starting"    // has been picked and is about to run
 )
 
 // Waiting is why a task is not running.
@@ -34,7 +36,9 @@ type Waiting struct {
 	Resource string   // of resources and impossible
 	Needed   Quantity // of it
 	Free     Quantity
-	Position int // 1 is next; 0 not known
+	Limit    LimitName // of concurrency and rate, and of resources where they are the cluster's
+	Most     Quantity  // that may be in use of Limit
+	Position int       // 1 is next; 0 not known
 	Until    time.Time
 }
 

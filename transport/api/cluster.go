@@ -3,6 +3,7 @@ package api
 import (
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"net/http"
 	"slices"
@@ -26,6 +27,15 @@ func (s *Server) clusterRoutes() {
 	route(s, get("list-workers", "/v1/workers", "List workers"), nil, s.workers)
 	route(s, get("list-nodes", "/v1/nodes", "List nodes"), nil, s.nodes)
 	route(s, get("list-resources", "/v1/resources", "List resources: capacity and use"), nil, s.resources)
+	route(s, huma.Operation{
+		OperationID: "set-resource", Method: http.MethodPut, Path: "/v1/resources/{name}", Tags: tags,
+		Summary:     "Set how much there is of a resource in the whole cluster",
+		Description: "Tasks that name it hold their share of it while they run, on whatever node. Where nodes have a capacity of that name too, both bounds hold.",
+	}, jsonBody[transport.PoolChange](s, true), s.setResource)
+	route(s, huma.Operation{
+		OperationID: "remove-resource", Method: http.MethodDelete, Path: "/v1/resources/{name}", Tags: tags,
+		Summary: "Make a resource none of the cluster's", DefaultStatus: http.StatusNoContent,
+	}, nil, s.removeResource)
 	route(s, get("get-stats", "/v1/stats", "Count what there is and what has been done"), nil, s.stats)
 }
 
@@ -46,7 +56,8 @@ func queuesOf(o task.Overview) []transport.Queue {
 		return byName[name]
 	}
 	for _, q := range o.Queues {
-		queue(q.Name).Paused = q.Paused
+		it := queue(q.Name)
+		it.Paused, it.Concurrency, it.Rate = q.Paused, q.Concurrency, q.Rate.String()
 	}
 	for _, c := range o.Counts {
 		queue(c.Queue).Counts[c.State.String()] += c.Tasks
@@ -70,11 +81,63 @@ func (s *Server) changeQueue(ctx context.Context, in *queueInput) (*answer[trans
 	if err := s.read(ctx, &change, s.bounds.Body, false); err != nil {
 		return nil, err
 	}
-	if change.Paused == nil {
-		return nil, invalid("paused", "is required")
+	if change == (transport.QueueChange{}) {
+		return nil, invalid("", "names nothing to change: give paused, concurrency or rate")
 	}
-	q, err := s.tasks.Pause(ctx, namespace(ctx), in.Name, *change.Paused)
-	return &answer[transport.Queue]{transport.Queue{Name: q.Name, Paused: q.Paused}}, err
+	c := task.QueueChange{Namespace: namespace(ctx), Name: in.Name, Paused: change.Paused, Concurrency: change.Concurrency}
+	if change.Rate != nil {
+		rate, err := task.ParseRate(*change.Rate)
+		if err != nil {
+			return nil, invalid("rate", `must be such as "100/s", "30/m" or "5/h", or empty`)
+		}
+		c.Rate = &rate
+	}
+	q, err := s.tasks.SetQueue(ctx, c)
+	if err != nil {
+		return nil, aboutRequest(err)
+	}
+	return &answer[transport.Queue]{transport.Queue{
+		Name: q.Name, Paused: q.Paused, Concurrency: q.Concurrency, Rate: q.Rate.String(),
+	}}, nil
+}
+
+// aboutRequest says of an invalid setting what it says of an invalid request: it is
+// no task that is wrong.
+func aboutRequest(err error) error {
+	if bad, ok := errors.AsType[task.InvalidError](err); ok {
+		return invalid(bad[0].Field, bad[0].Message)
+	}
+	return err
+}
+
+type resourceInput struct {
+	Name string `path:"name"`
+}
+
+func (s *Server) setResource(ctx context.Context, in *resourceInput) (*answer[transport.Resource], error) {
+	var change transport.PoolChange
+	if err := s.read(ctx, &change, s.bounds.Body, false); err != nil {
+		return nil, err
+	}
+	if change.Capacity == nil {
+		return nil, invalid("capacity", "is required")
+	}
+	if err := s.tasks.SetPool(ctx, task.PoolChange{Name: in.Name, Capacity: change.Capacity}); err != nil {
+		return nil, aboutRequest(err)
+	}
+	all, err := s.resources(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(all.Body.Resources, func(r transport.Resource) bool { return r.Name == in.Name })
+	if i < 0 {
+		return nil, task.ErrStale // somebody removed it meanwhile
+	}
+	return &answer[transport.Resource]{all.Body.Resources[i]}, nil
+}
+
+func (s *Server) removeResource(ctx context.Context, in *resourceInput) (*struct{}, error) {
+	return nil, aboutRequest(s.tasks.SetPool(ctx, task.PoolChange{Name: in.Name}))
 }
 
 func (s *Server) workers(ctx context.Context, _ *none) (*answer[transport.WorkerList], error) {
@@ -113,6 +176,17 @@ func (s *Server) resources(ctx context.Context, _ *none) (*answer[transport.Reso
 		r.Capacity += g.Capacity
 		r.Used += g.Used
 		r.Nodes = append(r.Nodes, transport.Gauge{Node: g.Node, Capacity: g.Capacity, Used: g.Used})
+	}
+	if err != nil {
+		return nil, err
+	}
+	overview, err := s.tasks.Overview(ctx, task.Scope{Namespace: namespace(ctx)})
+	for _, p := range overview.Pools {
+		if byName[p.Name] == nil {
+			byName[p.Name] = &transport.Resource{Name: p.Name, Nodes: []transport.Gauge{}}
+		}
+		r := byName[p.Name]
+		r.Capacity, r.Used, r.Cluster = p.Capacity, p.Used, &transport.Pool{Capacity: p.Capacity, Used: p.Used}
 	}
 	list := transport.ResourceList{Resources: make([]transport.Resource, 0, len(byName))}
 	for _, name := range slices.Sorted(maps.Keys(byName)) {

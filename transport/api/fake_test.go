@@ -28,7 +28,8 @@ type fake struct {
 	logs     map[task.ID][]task.Event
 	requests map[string]task.Submission
 	ids      map[string]task.ID // by idempotency key
-	paused   map[string]bool
+	queues   map[string]task.Queue
+	pools    map[string]task.Quantity
 	changed  chan struct{} // closed at every change
 	batches  [][]task.Submission
 }
@@ -37,7 +38,7 @@ func newFake() *fake {
 	return &fake{
 		tasks: make(map[task.ID]task.Task), logs: make(map[task.ID][]task.Event),
 		requests: make(map[string]task.Submission), ids: make(map[string]task.ID),
-		paused: make(map[string]bool), changed: make(chan struct{}),
+		queues: make(map[string]task.Queue), pools: make(map[string]task.Quantity), changed: make(chan struct{}),
 	}
 }
 
@@ -319,8 +320,11 @@ func (f *fake) Overview(_ context.Context, scope task.Scope) (task.Overview, err
 	o := task.Overview{Nodes: []task.Node{{
 		Incarnation: 3, Name: "n1", Address: "127.0.0.1:8080", Started: epoch, Seen: epoch.Add(time.Minute),
 	}}}
-	for name, paused := range f.paused {
-		o.Queues = append(o.Queues, task.Queue{Name: name, Paused: paused})
+	for _, q := range f.queues {
+		o.Queues = append(o.Queues, q)
+	}
+	for name, capacity := range f.pools {
+		o.Pools = append(o.Pools, task.Pool{Name: name, Capacity: capacity, Used: 1000})
 	}
 	for _, t := range f.tasks {
 		if scope.Batch.IsZero() || scope.Batch == t.BatchID {
@@ -330,11 +334,32 @@ func (f *fake) Overview(_ context.Context, scope task.Scope) (task.Overview, err
 	return o, nil
 }
 
-func (f *fake) Pause(_ context.Context, _, queue string, paused bool) (task.Queue, error) {
+func (f *fake) SetPool(_ context.Context, c task.PoolChange) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.paused[queue] = paused
-	return task.Queue{Name: queue, Paused: paused}, nil
+	delete(f.pools, c.Name)
+	if c.Capacity != nil {
+		f.pools[c.Name] = *c.Capacity
+	}
+	return task.CheckPool(c)
+}
+
+func (f *fake) SetQueue(_ context.Context, c task.QueueChange) (task.Queue, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	q := f.queues[c.Name]
+	q.Name = c.Name
+	if c.Paused != nil {
+		q.Paused = *c.Paused
+	}
+	if c.Concurrency != nil {
+		q.Concurrency = *c.Concurrency
+	}
+	if c.Rate != nil {
+		q.Rate = *c.Rate
+	}
+	f.queues[c.Name] = q
+	return q, task.CheckQueue(c)
 }
 
 func (f *fake) Workers(context.Context) ([]task.Worker, error) {

@@ -33,7 +33,8 @@ type Tasks interface {
 	Explain(ctx context.Context, namespace string, id task.ID) (task.Explanation, error)
 
 	Overview(ctx context.Context, scope task.Scope) (task.Overview, error)
-	Pause(ctx context.Context, namespace, queue string, paused bool) (task.Queue, error)
+	SetQueue(ctx context.Context, c task.QueueChange) (task.Queue, error)
+	SetPool(ctx context.Context, c task.PoolChange) error
 	Workers(ctx context.Context) ([]task.Worker, error)
 	Resources(ctx context.Context) ([]task.Gauge, error)
 	Stats(ctx context.Context, namespace string) (task.Stats, error)

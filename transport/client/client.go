@@ -232,10 +232,22 @@ func (c *Client) Queues(ctx context.Context) (l transport.QueueList, err error) 
 	return l, err
 }
 
-// Pause stops a queue from starting tasks, or lets it.
-func (c *Client) Pause(ctx context.Context, queue string, paused bool) (q transport.Queue, err error) {
-	_, err = c.do(ctx, http.MethodPatch, "/v1/queues/"+url.PathEscape(queue), transport.QueueChange{Paused: &paused}, &q)
+// SetQueue changes a queue's settings; what is nil stays.
+func (c *Client) SetQueue(ctx context.Context, queue string, change transport.QueueChange) (q transport.Queue, err error) {
+	_, err = c.do(ctx, http.MethodPatch, "/v1/queues/"+url.PathEscape(queue), change, &q)
 	return q, err
+}
+
+// SetResource sets how much there is of a resource in the whole cluster.
+func (c *Client) SetResource(ctx context.Context, name string, capacity task.Quantity) (r transport.Resource, err error) {
+	_, err = c.do(ctx, http.MethodPut, "/v1/resources/"+url.PathEscape(name), transport.PoolChange{Capacity: &capacity}, &r)
+	return r, err
+}
+
+// RemoveResource makes a resource none of the whole cluster's.
+func (c *Client) RemoveResource(ctx context.Context, name string) error {
+	_, err := c.do(ctx, http.MethodDelete, "/v1/resources/"+url.PathEscape(name), nil, nil)
+	return err
 }
 
 // Workers lists what runs tasks.

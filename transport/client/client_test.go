@@ -117,7 +117,13 @@ func TestEveryCallOfTheAPI(t *testing.T) {
 	if _, err := c.Result(ctx, failed.ID, 10*time.Second); code(err) != "task_failed" {
 		t.Errorf("the result of a failed task: %v", err)
 	}
-	if q, err := c.Pause(ctx, "slow", true); err != nil || !q.Paused {
+	if r, err := c.SetResource(ctx, "openai", 20_000); err != nil || r.Cluster == nil || r.Cluster.Capacity != 20_000 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if err := c.RemoveResource(ctx, "openai"); err != nil {
+		t.Error(err)
+	}
+	if q, err := c.SetQueue(ctx, "slow", transport.QueueChange{Paused: new(true), Concurrency: new(2), Rate: new("5/s")}); err != nil || !q.Paused || q.Concurrency != 2 || q.Rate != "5/s" {
 		t.Errorf("pause: %+v, %v", q, err)
 	}
 	queues, err1 := c.Queues(ctx)

@@ -1,0 +1,164 @@
+package actors
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/troupe-run/troupe/runtime/task"
+)
+
+// settings is what people have set for the whole cluster, as this node knows it:
+// at once what was set here, within a look at the store what was set elsewhere.
+type settings struct {
+	changes atomic.Uint64 // made here; what was read before one is old
+
+	mu     sync.RWMutex
+	queues map[queueName]task.Queue // those with settings
+	pools  map[string]bool
+
+	full sync.Map // task.LimitName → time.Time until when it is taken for full
+}
+
+type queueName struct{ namespace, name string }
+
+// fullFor is for how long a limit on which somebody was parked is taken for full,
+// unless something is given back before.
+const fullFor = time.Second
+
+func settingsOf(o task.Overview) (queues map[queueName]task.Queue, pools map[string]bool) {
+	queues, pools = map[queueName]task.Queue{}, map[string]bool{}
+	for _, q := range o.Queues {
+		if q.Paused || q.Concurrency > 0 || q.Rate.Count > 0 {
+			queues[queueName{q.Namespace, q.Name}] = q
+		}
+	}
+	for _, p := range o.Pools {
+		pools[p.Name] = true
+	}
+	return queues, pools
+}
+
+func (n *Node) queue(namespace, name string) task.Queue {
+	n.settings.mu.RLock()
+	defer n.settings.mu.RUnlock()
+	return n.settings.queues[queueName{namespace, name}]
+}
+
+func (n *Node) isPaused(namespace, name string) bool { return n.queue(namespace, name).Paused }
+
+func (n *Node) pausedQueues() (paused []queueName) {
+	n.settings.mu.RLock()
+	defer n.settings.mu.RUnlock()
+	for name, q := range n.settings.queues {
+		if q.Paused {
+			paused = append(paused, name)
+		}
+	}
+	return paused
+}
+
+func (n *Node) isPool(resource string) bool {
+	n.settings.mu.RLock()
+	defer n.settings.mu.RUnlock()
+	return n.settings.pools[resource]
+}
+
+// wants is what an attempt of a task needs of limits of the whole cluster, in the
+// order in which it is parked on one.
+func (n *Node) wants(t task.Task) []task.Token {
+	tokens := t.Wants(n.queue(t.Namespace, t.Queue), n.isPool)
+	slices.SortFunc(tokens, func(a, b task.Token) int { return a.Limit.Compare(b.Limit) })
+	return tokens
+}
+
+// learn takes what the store has set.
+func (n *Node) learn(o task.Overview) {
+	queues, pools := settingsOf(o)
+	n.settings.mu.Lock()
+	before, others := n.settings.queues, !maps.Equal(pools, n.settings.pools)
+	n.settings.queues, n.settings.pools = queues, pools
+	n.settings.mu.Unlock()
+	moved := others
+	for _, names := range []map[queueName]task.Queue{before, queues} {
+		for name := range names {
+			if was, is := before[name].Paused, queues[name].Paused; was != is {
+				n.root.Send(n.scheduler, pause{queue: name, paused: is})
+				moved = true
+			}
+		}
+	}
+	if others {
+		// What waits here was told what it needs of this node while that was another.
+		n.root.Send(n.scheduler, shed{n: -1})
+	}
+	if moved {
+		n.root.Send(n.claimer, kindsChanged{})
+	}
+}
+
+// change makes a setting, and knows it when it is on disk.
+func (n *Node) set(ctx context.Context, m task.Mutation) error {
+	answer, err := ask[wrote](ctx, n, n.journal, write{m: m})
+	if err == nil {
+		err = answer.outcome.Err
+	}
+	if err != nil {
+		return err
+	}
+	n.settings.changes.Add(1)
+	o, err := n.cfg.Store.Overview(ctx, task.Scope{})
+	if err != nil {
+		return err
+	}
+	n.learn(o)
+	n.root.Send(n.claimer, limitsMoved{timed: true})
+	return nil
+}
+
+// SetQueue changes a queue's settings; attempts under way go on.
+func (n *Node) SetQueue(ctx context.Context, c task.QueueChange) (task.Queue, error) {
+	if err := n.set(ctx, task.Mutation{Op: task.SetQueue, Queue: c}); err != nil {
+		return task.Queue{}, fmt.Errorf("change queue %s: %w", c.Name, err)
+	}
+	q := n.queue(c.Namespace, c.Name)
+	q.Namespace, q.Name = c.Namespace, c.Name
+	return q, nil
+}
+
+// SetPool sets how much there is of a resource in the whole cluster.
+func (n *Node) SetPool(ctx context.Context, c task.PoolChange) error {
+	if err := n.set(ctx, task.Mutation{Op: task.SetPool, Pool: c}); err != nil {
+		return fmt.Errorf("set resource %s: %w", c.Name, err)
+	}
+	return nil
+}
+
+// taken notes that somebody was parked on a limit, so that others need not try.
+func (n *Node) taken(l task.LimitName) { n.settings.full.Store(l, time.Now().Add(fullFor)) }
+
+// eased notes that there may be room in limits again.
+func (n *Node) eased(tokens []task.Token) {
+	for _, k := range tokens {
+		n.settings.full.Delete(k.Limit)
+	}
+}
+
+// isFull says whether one who asks for these tokens would only be parked.
+func (n *Node) isFull(tokens []task.Token) bool {
+	for _, k := range tokens {
+		until, known := n.settings.full.Load(k.Limit)
+		if !known {
+			continue
+		}
+		if at, _ := until.(time.Time); time.Now().Before(at) {
+			return true
+		}
+		n.settings.full.Delete(k.Limit)
+	}
+	return false
+}
