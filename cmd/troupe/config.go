@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,7 +26,8 @@ import (
 )
 
 // setting is one thing a node can be told, by a flag, by TROUPE_ and its name in
-// capitals, or by its name in the file; in that order of precedence.
+// capitals, or by its name in the file; in that order of precedence. A secret may
+// stand in a file of its own, which the environment names with _FILE behind.
 type setting struct {
 	name, value, help string
 	secret            bool
@@ -134,8 +136,11 @@ func readConfig(flags *pflag.FlagSet, env func(string) string, person bool) (*co
 	}
 	fromEnv := map[string]any{}
 	for _, s := range settings {
-		name := "TROUPE_" + strings.ToUpper(strings.ReplaceAll(s.name, "-", "_"))
-		if v := env(name); v != "" {
+		v, name, err := s.fromEnv(env)
+		if err != nil {
+			return nil, err
+		}
+		if v != "" {
 			fromEnv[s.name] = v
 			sources[s.name] = name
 		}
@@ -158,6 +163,41 @@ func readConfig(flags *pflag.FlagSet, env func(string) string, person bool) (*co
 		texts[s.name] = k.String(s.name)
 	}
 	return checkConfig(texts, sources, person)
+}
+
+// maxSecret bounds a file with a secret: one line, and no device without an end.
+const maxSecret = 64 << 10
+
+// fromEnv looks a setting up in the environment; name says where it was found.
+func (s setting) fromEnv(env func(string) string) (v, name string, err error) {
+	name = "TROUPE_" + strings.ToUpper(strings.ReplaceAll(s.name, "-", "_"))
+	v = env(name)
+	path := ""
+	if s.secret {
+		path = env(name + "_FILE")
+	}
+	if path == "" {
+		return v, name, nil
+	}
+	if v != "" {
+		return "", "", usage("%s and %s_FILE are both set: name one", name, name)
+	}
+	name += "_FILE"
+	f, err := os.Open(path)
+	if err != nil {
+		return "", "", usage("%s: %v", name, err)
+	}
+	defer f.Close()
+	raw, err := io.ReadAll(io.LimitReader(f, maxSecret+1))
+	switch v = strings.TrimRight(string(raw), "\r\n"); {
+	case err != nil:
+		return "", "", usage("%s: %v", name, err)
+	case v == "":
+		return "", "", usage("%s: %s is empty", name, path) // and not the setting unset
+	case len(raw) > maxSecret || strings.ContainsAny(v, "\r\n"):
+		return "", "", usage("%s: %s is more than one line", name, path)
+	}
+	return v, name, nil
 }
 
 // readFile reads a settings file; what it does not know is refused, since a

@@ -62,6 +62,51 @@ func TestSecretsAreMasked(t *testing.T) {
 	}
 }
 
+func TestSecretsMayStandInFiles(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "store")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("postgres://user:hunter2@host/db\n")
+	env := map[string]string{"TROUPE_STORE_FILE": file}
+	c, err := readTest(t, env, false)
+	if err != nil || c.store != "postgres://user:hunter2@host/db" {
+		t.Fatalf("%v, %v", c, err)
+	}
+	var out tty
+	if err := c.print(&out); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), "# TROUPE_STORE_FILE") || strings.Contains(out.String(), "hunter2") {
+		t.Error(out.String())
+	}
+	if c, err := readTest(t, env, false, "--store", "memory:"); err != nil || c.store != "memory:" {
+		t.Errorf("a flag does not go before the file: %v, %v", c, err)
+	}
+
+	refused := func(what string, env map[string]string) {
+		t.Helper()
+		if _, err := readTest(t, env, false); err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	refused("both", map[string]string{"TROUPE_STORE": "memory:", "TROUPE_STORE_FILE": file})
+	refused("no such file", map[string]string{"TROUPE_STORE_FILE": file + ".gone"})
+	refused("a directory", map[string]string{"TROUPE_STORE_FILE": filepath.Dir(file)})
+	refused("no end", map[string]string{"TROUPE_STORE_FILE": "/dev/zero"})
+	for _, text := range []string{"", "\n", "postgres://user:hunter2@host/db\nmore\n"} {
+		write(text)
+		refused("a file of other than one line", env)
+	}
+	// Only secrets: another setting with _FILE is a name nobody asks for.
+	if _, err := readTest(t, map[string]string{"TROUPE_NAME_FILE": file + ".gone"}, false); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestBadSettingsAreRefusedByName(t *testing.T) {
 	for name, args := range map[string][]string{
 		"listen":        {"--listen", "0.0.0.0:8080"},

@@ -123,7 +123,7 @@ func newRoot(t terminal) *cobra.Command {
 		serveCommand(t), migrateCommand(t), clusterCommand(t),
 		submitCommand(t), runCommand(t), watchCommand(t), batchCommand(t),
 		lsCommand(t), showCommand(t), explainCommand(t), cancelCommand(t), retryCommand(t), rmCommand(t),
-		queuesCommand(t), workersCommand(t), nodesCommand(t), resourcesCommand(t),
+		queuesCommand(t), workersCommand(t), nodesCommand(t), resourcesCommand(t), healthCommand(t),
 	)
 	return root
 }
