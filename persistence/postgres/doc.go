@@ -18,7 +18,8 @@
 // A call is one transaction, and that is two round trips: the statements, sent
 // together, then COMMIT. Each statement writes a whole batch, handed over as
 // arrays. Every transaction carries its own statement_timeout, and every call
-// has a deadline.
+// has a deadline. A transaction whose next statement does not come within two
+// seconds is ended by the server: a node behind a cut must not keep locks.
 //
 // # What is where
 //

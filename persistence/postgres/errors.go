@@ -50,8 +50,8 @@ func misprepared(err error) bool {
 // severed says that there is no connection to the server, or none any more.
 func severed(err error) bool {
 	switch code := sqlState(err); {
-	case strings.HasPrefix(code, "08"), strings.HasPrefix(code, "57P"):
-		return true // connection exception; the server shuts down or starts
+	case strings.HasPrefix(code, "08"), strings.HasPrefix(code, "57P"), code == "25P03":
+		return true // connection exception; the server shuts down or starts, or has given us up in a transaction
 	case code != "":
 		return false
 	}

@@ -192,6 +192,50 @@ func TestCallIsBoundedByItsPatience(t *testing.T) {
 	mustAppend(t, s, endsOf(t, tasks))
 }
 
+// TestTransactionLeftOpenLosesItsLocks is about a node that is cut off between
+// two statements: what it had locked is free long before a call gives up, and if
+// it comes back it starts over.
+func TestTransactionLeftOpenLosesItsLocks(t *testing.T) {
+	url := server.Database(t)
+	s, other := open(t, url), open(t, url)
+	tasks, ms := births(0, 1, 1)
+	mustAppend(t, s, ms)
+	began, times := time.Now(), 0
+	other.WhileLocked(t.Context(), tasks[0].ID, func() {
+		if times++; times == 1 {
+			mustAppend(t, s, endsOf(t, tasks))
+		}
+	})
+	if took := time.Since(began); times != 2 || took > 7*time.Second {
+		t.Errorf("begun %d times, over after %v", times, took)
+	}
+}
+
+// TestCallEndsSoonAfterItsCaller has a lock in the way for longer than anybody
+// should wait behind somebody who has gone.
+func TestCallEndsSoonAfterItsCaller(t *testing.T) {
+	url := server.Database(t)
+	s := open(t, url)
+	_, ms := births(0, 1, 1)
+	database := url[strings.LastIndex(url, "/")+1 : strings.Index(url, "?")]
+	var locked sync.WaitGroup
+	locked.Go(func() { server.Exec(t, database, "LOCK TABLE troupe.tasks; SELECT FROM pg_sleep(5)") })
+	defer locked.Wait()
+	eventually(t, "lock", func() error {
+		if server.Exec(t, database, "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted") == "0" {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(50*time.Millisecond, cancel)
+	began := time.Now()
+	_, err := s.Append(ctx, ms)
+	if took := time.Since(began); !errors.Is(err, task.ErrUnavailable) || took > 3*time.Second {
+		t.Errorf("%v after %v", err, took)
+	}
+}
+
 func TestPasswordIsNeverSaid(t *testing.T) {
 	for _, url := range []string{
 		"postgres://u:hidden@127.0.0.1:1/x?connect_timeout=1", "postgres://u:hidden@127.0.0.1:bad/x", "postgres://u:hidden@[/x",

@@ -30,6 +30,9 @@ const (
 // its clock says.
 func (s *Store) Renew(ctx context.Context, n task.Node) (task.Node, error) {
 	lease := cmp.Or(n.Lease, defaultLease)
+	// A renewal that takes longer than what it is for is worth nothing.
+	ctx, cancel := context.WithTimeout(ctx, max(lease, parting))
+	defer cancel()
 	found := false
 	err := s.write(ctx, "renew node", func(within context.Context, t *tx) error {
 		found = false

@@ -30,6 +30,7 @@ const (
 	defaultPatience    = 10 * time.Second
 	defaultConnections = 10
 	connectWithin      = 5 * time.Second
+	pingWithin         = time.Second // of a connection that rested, or it is taken for lost
 	arriveWithin       = 30 * time.Second
 	arriveEvery        = 250 * time.Millisecond
 )
@@ -124,6 +125,16 @@ func configure(url string) (*pgxpool.Config, error) {
 	}
 	if !strings.Contains(url, "pool_max_conns") {
 		config.MaxConns = defaultConnections
+	}
+	if config.PingTimeout == 0 {
+		config.PingTimeout = pingWithin
+	}
+	// A connection that broke keeps its place until the server has had its last
+	// word, for which the driver would wait 15 s. Behind a cut it does not come.
+	config.BeforeClose = func(c *pgx.Conn) {
+		if c.IsClosed() {
+			_ = c.PgConn().Conn().Close()
+		}
 	}
 	c := config.ConnConfig
 	if c.ValidateConnect == nil {
