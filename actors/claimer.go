@@ -52,6 +52,7 @@ type claimer struct {
 
 	claiming bool
 	again    bool                // something came up while a claim was under way
+	anew     bool                // and what that claim finds says nothing about it
 	during   map[task.Lane]int64 // its lowest ranks
 
 	tending    bool
@@ -130,8 +131,7 @@ func (c *claimer) Receive(ctx actor.Context) {
 	case limitsMoved:
 		c.limitsMoved(ctx, msg)
 	case kindsChanged:
-		c.backlog = allBacklog
-		c.claim(ctx)
+		c.lookAnew(ctx)
 	case stopClaiming:
 		c.closed = true
 		ctx.Send(c.node.scheduler, shed{n: -1})
@@ -309,6 +309,9 @@ func (c *claimer) claimed(ctx actor.Context, msg claimed) {
 		return // the next poll tries again
 	}
 	c.learn(msg)
+	if c.anew {
+		c.backlog, c.anew = allBacklog, false
+	}
 	if c.node.others.Load() > 0 {
 		starves := starving{}
 		if len(msg.tasks) == 0 && c.total == 0 && c.free {
@@ -356,11 +359,16 @@ func (c *claimer) learn(msg claimed) {
 // limitsMoved claims what a limit may have room for: parked tasks are called by
 // whoever claims next.
 func (c *claimer) limitsMoved(ctx actor.Context, msg limitsMoved) {
-	c.backlog = allBacklog
-	c.claim(ctx)
+	c.lookAnew(ctx)
 	if msg.timed {
 		c.lookDue(ctx)
 	}
+}
+
+// lookAnew claims, whatever was believed of the backlog.
+func (c *claimer) lookAnew(ctx actor.Context) {
+	c.backlog, c.anew = allBacklog, c.claiming
+	c.claim(ctx)
 }
 
 // lookDue reads which unheld tasks have come due or passed their deadline.
@@ -399,7 +407,7 @@ func (c *claimer) dueFound(ctx actor.Context, msg dueFound) {
 			ctx.Send(c.node.journal, write{m: step.Mutation()})
 		}
 	}
-	if next := msg.next; !next.IsZero() && next.Before(now.Add(calmly)) {
+	if next := msg.next; !next.IsZero() && !next.After(now) {
 		msg.next = now.Add(calmly) // a rate that is open is claimed from, but not all the time
 	}
 	c.wakeBy(ctx, msg.next)

@@ -12,6 +12,7 @@ import (
 type holder struct {
 	node    *Node
 	tasks   map[task.ID]*actor.PID
+	next    map[task.ID]task.Task // taken again before the actor that let it go is gone
 	leavers []*actor.PID // wait until no task is held
 }
 
@@ -38,11 +39,16 @@ func (h *holder) Receive(ctx actor.Context) {
 func (h *holder) hold(ctx actor.Context, msg hold) {
 	for _, t := range msg.tasks {
 		if _, known := h.tasks[t.ID]; known {
+			h.next[t.ID] = t
 			continue
 		}
-		h.tasks[t.ID] = ctx.Spawn(h.node.ownProps(newTaskActor(h.node, t)))
+		h.spawn(ctx, t)
 	}
 	h.node.metrics.held.Set(float64(len(h.tasks)))
+}
+
+func (h *holder) spawn(ctx actor.Context, t task.Task) {
+	h.tasks[t.ID] = ctx.Spawn(h.node.ownProps(newTaskActor(h.node, t)))
 }
 
 func (h *holder) forward(ctx actor.Context, msg forTask) {
@@ -60,6 +66,10 @@ func (h *holder) forward(ctx actor.Context, msg forTask) {
 func (h *holder) gone(ctx actor.Context, msg gone) {
 	if pid, ok := h.tasks[msg.id]; ok && pid.Equal(msg.pid) {
 		delete(h.tasks, msg.id)
+		if t, again := h.next[msg.id]; again {
+			delete(h.next, msg.id)
+			h.spawn(ctx, t)
+		}
 	}
 	// Behind everything that was passed on to it: stopping it would drop that.
 	ctx.Send(msg.pid, leave{})

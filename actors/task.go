@@ -147,6 +147,9 @@ func (a *taskActor) started(ctx actor.Context) {
 
 func (a *taskActor) ready(ctx actor.Context, again bool) {
 	if tokens := a.node.wants(a.row); !a.row.Called && a.node.isFull(tokens) {
+		if !again {
+			ctx.Send(a.node.claimer, refused{lane: []task.Lane{a.lane}}) // which counts it as waiting here
+		}
 		a.give(ctx, a.row.Park(tokens))
 		return
 	}
