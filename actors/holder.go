@@ -13,7 +13,7 @@ type holder struct {
 	node    *Node
 	tasks   map[task.ID]*actor.PID
 	next    map[task.ID]task.Task // taken again before the actor that let it go is gone
-	leavers []*actor.PID // wait until no task is held
+	leavers []*actor.PID          // wait until no task is held
 }
 
 // Receive implements [actor.Actor].

@@ -52,6 +52,7 @@ var settings = []setting{
 	{name: "resource", value: "", help: "capacity as name=quantity, comma-separated or repeated: slots=100,openai=20"},
 	{name: "keep", value: "7d", help: "how long ended tasks are kept: 7d, or by state: succeeded=1d,failed=30d"},
 	{name: "keep-events", value: "", help: "how long the logs of ended tasks are kept; as long as the tasks unless said"},
+	{name: "max-crashes", value: "5", help: "how many nodes a task may take with it before it is given up"},
 	{name: "drain-timeout", value: "30s", help: "how long running attempts may finish when the node stops"},
 	{name: "no-migrate", value: "false", help: "refuse a store whose schema is old instead of migrating it"},
 	{name: "log-level", value: "info", help: "debug, info, warn or error"},
@@ -66,6 +67,7 @@ type config struct {
 	resources                 task.Resources
 	retention                 task.Retention
 	drain, lease              time.Duration
+	crashes                   int
 	peers                     *runtime.Peers // nil where the store is not shared
 	logLevel, logFormat       string
 
@@ -282,6 +284,9 @@ func checkConfig(texts, sources map[string]string, person bool) (*config, error)
 		c.retention.KeepEvents = duration("keep-events")
 	}
 	c.drain = duration("drain-timeout")
+	if c.crashes, err = strconv.Atoi(texts["max-crashes"]); err != nil || c.crashes < 1 {
+		refuse("max-crashes", "must be a number from 1 on")
+	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.logLevel) {
 		refuse("log-level", "must be debug, info, warn or error")
 	}

@@ -113,6 +113,7 @@ func TestBadSettingsAreRefusedByName(t *testing.T) {
 		"address":       {"--listen", "8080"},
 		"redis":         {"--redis", "redis://localhost"},
 		"lease":         {"--lease", "1ms"},
+		"max-crashes":   {"--max-crashes", "0"},
 		"resource":      {"--resource", "cpu=many"},
 		"keep":          {"--keep", "running=1d"},
 		"keep-events":   {"--keep-events", "soon"},

@@ -127,7 +127,8 @@ func startNode(ctx context.Context, cfg *config, log *slog.Logger, address strin
 	options := []runtime.Option{
 		runtime.WithStore(store), runtime.WithLogger(log), runtime.WithMetrics(registry),
 		runtime.WithName(cfg.name), runtime.WithAddress(l.Addr().String()), runtime.WithCapacity(cfg.resources),
-		runtime.WithDrainTimeout(cfg.drain), runtime.WithLease(cfg.lease), runtime.WithRetention(cfg.retention),
+		runtime.WithDrainTimeout(cfg.drain), runtime.WithLease(cfg.lease),
+		runtime.WithLimits(task.Limits{Crashes: cfg.crashes}), runtime.WithRetention(cfg.retention),
 	}
 	if cfg.peers != nil {
 		options = append(options, runtime.WithPeers(*cfg.peers))
