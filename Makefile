@@ -21,7 +21,7 @@ VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 # Every statement of these counts as covered whichever package's test runs it.
 # The harness measures, the conformance suite is itself a test, and pgtest only serves them: none counts.
-COVER_PACKAGES = $(shell go list ./... | grep -v -e /bench -e /storetest -e /pgtest | paste -sd, -)
+COVER_PACKAGES = $(shell go list ./... | grep -v -e /bench -e /storetest -e /pgtest -e /redistest | paste -sd, -)
 TEST_FLAGS = -race -shuffle=on -timeout=20m
 
 STEP := .ci/step

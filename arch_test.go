@@ -72,7 +72,7 @@ var fences = []fence{
 	},
 	{
 		libraries: []string{
-			"database/sql", "modernc.org/sqlite", "github.com/jackc", "github.com/redis/go-redis",
+			"database/sql", "modernc.org/sqlite", "github.com/jackc", "github.com/redis/go-redis", "github.com/go-redis",
 			"github.com/pressly/goose",
 		},
 		inside:  []string{"persistence/..."},

@@ -1,0 +1,148 @@
+package redis_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/troupe-run/troupe/persistence/redis"
+	"github.com/troupe-run/troupe/persistence/redis/redistest"
+)
+
+// listen has a client listen and waits until it does.
+func listen(t *testing.T, c *redis.Client) <-chan []string {
+	t.Helper()
+	heard := make(chan []string, 10_000)
+	ctx, cancel := context.WithCancel(t.Context())
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		c.Hints.Listen(ctx, func(kinds []string) { heard <- kinds })
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-over
+	})
+	if kinds := next(t, heard); kinds != nil {
+		t.Fatalf("the first thing heard is %q, want nil: look", kinds)
+	}
+	return heard
+}
+
+func next(t *testing.T, heard <-chan []string) []string {
+	t.Helper()
+	late := time.NewTimer(time.Minute)
+	defer late.Stop()
+	select {
+	case kinds := <-heard:
+		return kinds
+	case <-late.C:
+		t.Fatal("nothing heard for a minute")
+		return nil
+	}
+}
+
+func TestHintReachesOthersAndNotItsSender(t *testing.T) {
+	server, reg := redistest.New(t), prometheus.NewRegistry()
+	one, other := open(t, server.URL(""), redis.Options{Metrics: reg}), open(t, server.URL(""), redis.Options{})
+	atOne, atOther := listen(t, one), listen(t, other)
+	eventually(t, "a hint arrives", func() bool {
+		one.Hints.Tell([]string{"b", "a", "Not a kind", "b"})
+		return len(atOther) > 0
+	})
+	if kinds := next(t, atOther); !slices.Equal(kinds, []string{"a", "b"}) {
+		t.Errorf("heard %q", kinds)
+	}
+	eventually(t, "its sender sees it, too", func() bool { return calls(t, reg, "hints", "own") > 0 })
+	select {
+	case kinds := <-atOne:
+		t.Errorf("a node woke itself with %q", kinds)
+	default:
+	}
+}
+
+func TestManyHintsAreSentAsOne(t *testing.T) {
+	server, reg := redistest.New(t), prometheus.NewRegistry()
+	one, other := open(t, server.URL(""), redis.Options{Metrics: reg}), open(t, server.URL(""), redis.Options{})
+	heard := listen(t, other)
+	const tells = 20_000
+	for i := range tells {
+		one.Hints.Tell([]string{fmt.Sprint("kind", i%5)})
+	}
+	for all := map[string]bool{}; len(all) < 5; {
+		for _, kind := range next(t, heard) {
+			all[kind] = true
+		}
+	}
+	if n := calls(t, reg, "hints", "sent"); n > tells/100 {
+		t.Errorf("%d hints were sent as %v", tells, n)
+	}
+
+	// More kinds at once than a hint holds are told as "any".
+	var many []string
+	for i := range 1000 {
+		many = append(many, fmt.Sprint("many", i))
+	}
+	eventually(t, "any", func() bool {
+		one.Hints.Tell(many)
+		for len(heard) > 0 {
+			kinds := <-heard
+			if len(kinds) > 256 {
+				t.Fatalf("%d kinds in one hint", len(kinds))
+			}
+			if kinds == nil {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+func TestListenerLooksAfterEveryLostConnection(t *testing.T) {
+	server, reg := redistest.New(t), prometheus.NewRegistry()
+	heard := listen(t, open(t, server.URL(""), redis.Options{Metrics: reg}))
+	for name, harm := range map[string]func(){
+		"cut": func() { server.Do(t, "CLIENT", "KILL", "TYPE", "pubsub") },
+		"killed": func() {
+			server.Kill()
+			server.Restart(t)
+		},
+	} {
+		harm()
+		if kinds := next(t, heard); kinds != nil {
+			t.Errorf("%s: heard %q, want nil: look", name, kinds)
+		}
+	}
+
+	// A connection that leads nowhere is noticed though nothing closes it.
+	before := calls(t, reg, "hints", "lost")
+	server.Stop(t)
+	eventually(t, "the silence is noticed", func() bool { return calls(t, reg, "hints", "lost") > before })
+	server.Continue(t)
+	if kinds := next(t, heard); kinds != nil {
+		t.Errorf("after a hang: heard %q, want nil: look", kinds)
+	}
+}
+
+func TestUnreadableHintsAreCountedAndDropped(t *testing.T) {
+	server, reg := redistest.New(t), prometheus.NewRegistry()
+	c := open(t, server.URL(""), redis.Options{Metrics: reg})
+	heard := listen(t, c)
+	bad := []string{"", " ", "a  b", `{"kinds":["a"]}`, "x\ny", "from A", strings.Repeat("a ", 20_000) + "a", "a" + strings.Repeat(" a", 257)}
+	for _, hint := range bad {
+		server.Do(t, "PUBLISH", "troupe:1:hints:0", hint)
+	}
+	server.Do(t, "PUBLISH", "troupe:1:hints:1", "from another.database")
+	server.Do(t, "PUBLISH", "troupe:1:hints:0", "from good")
+	if kinds := next(t, heard); !slices.Equal(kinds, []string{"good"}) {
+		t.Errorf("heard %.100q", kinds)
+	}
+	if n := calls(t, reg, "hints", "unreadable"); n != float64(len(bad)) {
+		t.Errorf("%v were counted, want %d", n, len(bad))
+	}
+}

@@ -1,0 +1,319 @@
+package redis_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+
+	"github.com/troupe-run/troupe/persistence/redis"
+	"github.com/troupe-run/troupe/persistence/redis/redistest"
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if err := leaked(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// leaked is what is left running. After an outage the driver dials once more
+// before it sees that it was closed, which takes longer than one look does.
+func leaked() (err error) {
+	for range 5 {
+		if err = goleak.Find(); err == nil {
+			break
+		}
+	}
+	return err
+}
+
+const instant = 5 * time.Millisecond // what a call may take without Redis
+
+func open(tb testing.TB, url string, opt redis.Options) *redis.Client {
+	tb.Helper()
+	c, err := redis.Open(tb.Context(), url, opt)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	return c
+}
+
+// eventually asks until it is so: a call that a busy machine made too slow finds
+// no Redis, which is right, and not what these tests are about.
+func eventually(tb testing.TB, what string, isSo func() bool) {
+	tb.Helper()
+	within, cancel := context.WithTimeout(tb.Context(), time.Minute)
+	defer cancel()
+	again := time.NewTicker(2 * time.Millisecond)
+	defer again.Stop()
+	for !isSo() {
+		select {
+		case <-again.C:
+		case <-within.Done():
+			tb.Fatalf("not within a minute: %s", what)
+		}
+	}
+}
+
+// put puts until it is there.
+func put(tb testing.TB, r *redis.Results, key, result string) {
+	tb.Helper()
+	eventually(tb, "a result is found", func() bool {
+		r.Put(tb.Context(), "ns", "kind", key, json.RawMessage(result), time.Hour)
+		got, ok := r.Get(tb.Context(), "ns", "kind", key)
+		if ok && string(got) != result {
+			tb.Fatalf("put %s, got %s", result, got)
+		}
+		return ok
+	})
+}
+
+// quickest is the shortest of a few calls, so that a busy machine does not count.
+func quickest(call func()) time.Duration {
+	best := time.Hour
+	for range 20 {
+		began := time.Now()
+		call()
+		best = min(best, time.Since(began))
+	}
+	return best
+}
+
+// calls reads how often a part came to a result.
+func calls(tb testing.TB, reg *prometheus.Registry, part, result string) float64 {
+	tb.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if l := m.GetLabel(); len(l) == 2 && l[0].GetValue() == part && l[1].GetValue() == result {
+				return m.GetCounter().GetValue()
+			}
+		}
+	}
+	return 0
+}
+
+func isUp(tb testing.TB, reg *prometheus.Registry) bool {
+	tb.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "troupe_redis_up" {
+			return f.GetMetric()[0].GetGauge().GetValue() == 1
+		}
+	}
+	tb.Fatal("no troupe_redis_up")
+	return false
+}
+
+// spoken is a log that a test may read while it is written.
+type spoken struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (s *spoken) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(p)
+}
+
+func (s *spoken) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
+func (s *spoken) log() *slog.Logger { return slog.New(slog.NewTextHandler(s, nil)) }
+
+func TestHangingServerCostsAFewTimeoutsAndThenNothing(t *testing.T) {
+	server, reg := redistest.New(t), prometheus.NewRegistry()
+	c := open(t, server.URL(""), redis.Options{Metrics: reg})
+	put(t, c.Results, "k", "1")
+
+	server.Stop(t)
+	began := time.Now()
+	eventually(t, "the breaker opens", func() bool {
+		c.Results.Get(t.Context(), "ns", "kind", "k")
+		return !isUp(t, reg)
+	})
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("callers waited %v", took)
+	}
+	if n := calls(t, reg, "results", "failed"); n > 3 {
+		t.Errorf("%v calls of one caller were made until the breaker opened, want 3 at most", n)
+	}
+	for what, call := range map[string]func(){
+		"Get":   func() { c.Results.Get(t.Context(), "ns", "kind", "k") },
+		"Put":   func() { c.Results.Put(t.Context(), "ns", "kind", "k", json.RawMessage("1"), time.Hour) },
+		"Allow": func() { c.Rates.Allow(t.Context(), "k", 10, 1, 1) },
+		"Tell":  func() { c.Hints.Tell([]string{"kind"}) },
+	} {
+		if took := quickest(call); took > instant {
+			t.Errorf("with an open breaker, %s takes %v", what, took)
+		}
+	}
+
+	server.Continue(t)
+	eventually(t, "the breaker closes", func() bool { return isUp(t, reg) })
+	put(t, c.Results, "k", "1")
+}
+
+func TestServerThatComesLateOrAgainIsUsed(t *testing.T) {
+	server, reg := redistest.New(t), prometheus.NewRegistry()
+	server.Kill()
+	var said spoken
+	c := open(t, server.URL(""), redis.Options{Log: said.log(), Metrics: reg})
+	if isUp(t, reg) {
+		t.Fatal("a server that is not there is up")
+	}
+	if took := quickest(func() { c.Results.Get(t.Context(), "ns", "kind", "k") }); took > instant {
+		t.Errorf("a call takes %v though Redis was not there at the start", took)
+	}
+	for range 2 {
+		server.Restart(t)
+		put(t, c.Results, "k", "1")
+		server.Kill()
+		eventually(t, "the breaker opens", func() bool {
+			c.Results.Get(t.Context(), "ns", "kind", "k")
+			return !isUp(t, reg)
+		})
+	}
+	// Open saw an outage, and two came later: said once each, not once a call.
+	if n := strings.Count(said.String(), "does not answer"); n < 3 || n > 10 {
+		t.Errorf("three outages were logged %d times:\n%s", n, said.String())
+	}
+}
+
+func TestCallersEndSaysNothingOfRedis(t *testing.T) {
+	server, reg := redistest.New(t), prometheus.NewRegistry()
+	c := open(t, server.URL(""), redis.Options{Metrics: reg})
+	ended, end := context.WithCancel(t.Context())
+	end()
+	for range 50 {
+		c.Results.Get(ended, "ns", "kind", "k")
+	}
+	if n := calls(t, reg, "results", "skipped"); n > 0 {
+		t.Errorf("callers that gave up opened the breaker: %v calls skipped", n)
+	}
+}
+
+func TestPasswordIsNeverShown(t *testing.T) {
+	const secret = "s3cr3t"
+	for _, url := range []string{
+		"redis://u:" + secret + "#x@127.0.0.1:1/0", // the parser takes it for a port
+		"redis://:1/" + secret + "@127.0.0.1:1/0",  // and here for a database
+		"redis://127.0.0.1:1/0?" + secret + "=1",
+		"http://u:" + secret + "@127.0.0.1:1/0",
+		secret,
+		"",
+		"unix://u:" + secret + "@/run/redis.sock",
+	} {
+		c, err := redis.Open(t.Context(), url, redis.Options{})
+		if err == nil {
+			_ = c.Close()
+			t.Errorf("%q was opened", url)
+		} else if strings.Contains(err.Error(), secret) {
+			t.Errorf("the error shows it: %v", err)
+		}
+	}
+
+	// A server that does not know HELLO repeats what it was given, as old ones do.
+	for _, server := range []*redistest.Server{
+		redistest.New(t, "--requirepass", "another"),
+		redistest.New(t, "--requirepass", "another", "--rename-command", "HELLO", ""),
+		redistest.New(t, "--requirepass", "another", "--rename-command", "HELLO", "", "--rename-command", "AUTH", ""),
+	} {
+		var said spoken
+		c := open(t, server.URL("u:"+secret), redis.Options{Log: said.log()})
+		if _, ok := c.Results.Get(t.Context(), "ns", "kind", "k"); ok {
+			t.Error("found a result without the password")
+		}
+		eventually(t, "it is logged", func() bool { return said.String() != "" })
+		if strings.Contains(said.String(), secret) {
+			t.Errorf("the log shows it:\n%s", said.String())
+		}
+	}
+}
+
+func TestServerThatRefusesIsComplainedOfOnce(t *testing.T) {
+	server := redistest.New(t, "--maxmemory", "1")
+	var said spoken
+	reg := prometheus.NewRegistry()
+	c := open(t, server.URL(""), redis.Options{Log: said.log(), Metrics: reg})
+	eventually(t, "writes are refused, and not skipped", func() bool {
+		c.Results.Put(t.Context(), "ns", "kind", "k", json.RawMessage("1"), time.Hour)
+		return calls(t, reg, "results", "failed") > 20
+	})
+	if n := strings.Count(said.String(), "OOM"); n != 1 {
+		t.Errorf("said %d times:\n%s", n, said.String())
+	}
+}
+
+func TestNothingIsLeftAfterClose(t *testing.T) {
+	before := goleak.IgnoreCurrent()
+	for name, harm := range map[string]func(*redistest.Server){
+		"answering": func(*redistest.Server) {},
+		"hanging":   func(s *redistest.Server) { s.Stop(t) },
+		"dead":      func(s *redistest.Server) { s.Kill() },
+	} {
+		server := redistest.New(t)
+		c, err := redis.Open(t.Context(), server.URL(""), redis.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var listening sync.WaitGroup
+		connected := make(chan struct{}, 1)
+		listening.Go(func() {
+			c.Hints.Listen(t.Context(), func([]string) {
+				select {
+				case connected <- struct{}{}:
+				default:
+				}
+			})
+		})
+		<-connected
+		harm(server)
+		began := time.Now()
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Close(); err != nil {
+			t.Fatalf("closed twice: %v", err)
+		}
+		listening.Wait()
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("%s: Close took %v", name, took)
+		}
+		c.Hints.Tell([]string{"kind"})
+		if _, ok := c.Results.Get(t.Context(), "ns", "kind", "k"); ok {
+			t.Errorf("%s: a closed client found something", name)
+		}
+		server.Kill()
+	}
+	if err := goleak.Find(before); err != nil {
+		t.Error(err)
+	}
+}
