@@ -42,7 +42,8 @@ func TestClusterKill(t *testing.T) {
 	nodes := make([]*victim, clusterNodes)
 	var addresses []string
 	for i := range nodes {
-		nodes[i] = newVictim(t, binary, "--store", url, "--lease", clusterLease.String(), "--name", "n"+strconv.Itoa(i))
+		nodes[i] = newVictim(t, binary, "--store", url, "--lease", clusterLease.String(), "--name", "n"+strconv.Itoa(i),
+			"--max-crashes", strconv.Itoa(mostAttempts))
 		nodes[i].start(t)
 		addresses = append(addresses, nodes[i].address)
 	}
@@ -53,6 +54,7 @@ func TestClusterKill(t *testing.T) {
 
 	c := &cluster{nodes: nodes, db: db, w: w, random: random}
 	c.ready(ctx, t)
+	w.bound(ctx, t)
 	feeds, endFeeds := context.WithCancel(ctx)
 	defer endFeeds()
 	w.follow(feeds, &client.Filter{})
@@ -122,6 +124,9 @@ func (c *cluster) cycle(ctx context.Context, t *testing.T) string {
 		c.w.stream(ctx, strconv.Itoa(100+c.random.IntN(300)), mostAttempts, c.random.IntN(20)-5)
 	}
 	c.w.single(ctx, c.random)
+	for range 8 {
+		c.w.bounded(ctx, c.random)
+	}
 	c.pause(ctx, t, c.random.Int64N(int64(600*time.Millisecond)))
 	victim := c.nodes[c.random.IntN(len(c.nodes))]
 	defer close(struck)

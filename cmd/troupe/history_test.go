@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // What clients saw of a server that was killed again and again, and what it says
@@ -17,11 +18,13 @@ type (
 		acked   map[string]int     // id → number: the server said it is on disk
 		tasks   map[string]outlast // by id: all there are in the end
 		watches []watched
-		feeds   [][]happening // one for each connection of a watcher of everything
+		feeds   [][]happening  // one for each connection of a watcher of everything
+		limits  map[string]int // how many tasks that name one may run at once
 	}
 	sent struct {
 		id, kind, payload string // id only if the client chose it
 		maxAttempts       int
+		limits            []string
 	}
 	// outlast is a task in the end.
 	outlast struct {
@@ -58,6 +61,7 @@ const (
 	chunks     = "a stream's last attempt is whole"
 	wrong      = "echo returns its payload"
 	interrupts = "a watcher ends with its task"
+	overrun    = "no more run at once than a limit lets"
 )
 
 // place is a cursor.
@@ -101,6 +105,9 @@ func check(h history) []violation {
 	}
 	for _, feed := range h.feeds {
 		c.feed(feed)
+	}
+	for limit, most := range h.limits {
+		c.limit(limit, most)
 	}
 	return c.found
 }
@@ -298,6 +305,59 @@ func (c *checker) feed(events []happening) {
 	}
 }
 
+// Of an attempt it is known that it ran from its first word to its last: it was
+// allowed to before, and gave back what it had behind that. The clocks of nodes go
+// alike but for their doubt.
+type stay struct {
+	from, until time.Time
+	who         string
+}
+
+const clockDoubt = 10 * time.Millisecond
+
+// stays lists the attempts of a task by what they said.
+func (c *checker) stays(id string, t outlast) []stay {
+	var all []stay
+	attempt := 0
+	for _, e := range t.log {
+		p, _ := parsePlace(e.cursor)
+		at, err := time.Parse(`"`+time.RFC3339Nano+`"`, e.at)
+		if err != nil {
+			c.bad(other, "task %s: event %s is of the time %s", id, e.cursor, e.at)
+			return nil
+		}
+		var d stateData
+		starts := e.kind == "state" && json.Unmarshal([]byte(e.data), &d) == nil && d.State == "running"
+		switch {
+		case p.attempt == 0 || starts || e.kind == "state" && p.seq == 1: // not its own words yet
+		case p.attempt != attempt:
+			attempt = p.attempt
+			all = append(all, stay{at, at, fmt.Sprintf("%s/%d", id, attempt)})
+		default:
+			all[len(all)-1].until = at.Add(-clockDoubt)
+		}
+	}
+	return all
+}
+
+// limit counts who ran at once of those under one limit.
+func (c *checker) limit(limit string, most int) {
+	var all []stay
+	for id, t := range c.h.tasks {
+		if t.number >= 0 && t.number < len(c.h.sent) && slices.Contains(c.h.sent[t.number].limits, limit) {
+			all = append(all, c.stays(id, t)...)
+		}
+	}
+	slices.SortFunc(all, func(a, b stay) int { return a.from.Compare(b.from) })
+	var now []stay
+	for _, s := range all {
+		now = append(slices.DeleteFunc(now, func(o stay) bool { return !o.until.After(s.from) }), s)
+		if len(now) > most {
+			c.bad(overrun, "%d ran at once under %s, of which %d may: %v", len(now), limit, most, now)
+		}
+	}
+}
+
 // sound is a history without a fault: a stream that was interrupted once, and
 // an echo.
 func sound() history {
@@ -440,5 +500,44 @@ func TestPlaces(t *testing.T) {
 	}
 	if p, ok := parsePlace("12.34"); !ok || p != (place{12, 34}) {
 		t.Errorf("got %v", p)
+	}
+}
+
+func TestCheckCountsWhoRunsAtOnce(t *testing.T) {
+	epoch := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	// Each task speaks for a span, in milliseconds, in its second attempt; the
+	// first died with its node.
+	runs := func(limits []string, spans ...[2]int) history {
+		h := history{tasks: map[string]outlast{}, limits: map[string]int{"k": 2}}
+		for n, span := range spans {
+			id := strconv.Itoa(n)
+			at := func(ms int, cursor, kind, data string) happening {
+				return happening{id, cursor, kind, epoch.Add(time.Duration(ms) * time.Millisecond).Format(`"` + time.RFC3339Nano + `"`), data}
+			}
+			h.sent = append(h.sent, sent{limits: limits})
+			h.tasks[id] = outlast{number: n, log: []happening{
+				at(0, "0.1", "state", `{"state":"queued"}`),
+				at(1, "1.1", "state", `{"state":"running","attempt":1}`),
+				at(50*n, "1.2", "output", `{}`), at(50*n+40, "1.3", "output", `{}`),
+				at(900, "2.1", "state", `{"state":"queued","attempt":1}`), // by who found the node dead
+				at(901, "2.2", "state", `{"state":"running","attempt":2}`),
+				at(span[0], "2.3", "output", `{}`), at(span[1], "2.4", "output", `{}`),
+			}}
+		}
+		return h
+	}
+	count := func(h history) int {
+		c := &checker{h: h}
+		c.limit("k", 2)
+		return len(c.found)
+	}
+	if n := count(runs([]string{"k"}, [2]int{1000, 1100}, [2]int{1050, 1200}, [2]int{1100, 1300})); n != 0 {
+		t.Errorf("two at once: %d found", n)
+	}
+	if n := count(runs([]string{"k"}, [2]int{1000, 1100}, [2]int{1050, 1200}, [2]int{1060, 1300})); n == 0 {
+		t.Error("three at once were not found")
+	}
+	if n := count(runs(nil, [2]int{1000, 1100}, [2]int{1050, 1200}, [2]int{1060, 1300})); n != 0 {
+		t.Error("others were counted")
 	}
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/google/uuid"
 	_ "modernc.org/sqlite" // to look into the file that is left
 
+	"github.com/troupe-run/troupe/runtime/task"
 	"github.com/troupe-run/troupe/transport"
 	"github.com/troupe-run/troupe/transport/client"
 )
@@ -116,7 +117,7 @@ func newVictim(t *testing.T, binary string, args ...string) *victim {
 	}
 	v := &victim{binary: binary, address: l.Addr().String(), data: filepath.Join(dir, "data")}
 	if v.args = args; args == nil {
-		v.args = []string{"--data", v.data}
+		v.args = []string{"--data", v.data, "--max-crashes", strconv.Itoa(mostAttempts)}
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
@@ -293,11 +294,17 @@ func newWitness(t *testing.T, address string) *witness {
 // judge says what is wrong with what was seen, and whether enough was.
 func (w *witness) judge(t *testing.T, least int) {
 	t.Helper()
-	for _, err := range w.refused {
-		t.Errorf("a task was refused: %v", err)
-	}
 	if len(w.h.watches) < least || w.interrupted == 0 || w.reconnects.Load() == 0 {
 		t.Error("the faults hit too little to show anything")
+	}
+	w.verdict(t)
+}
+
+// verdict says what is wrong with what was seen.
+func (w *witness) verdict(t *testing.T) {
+	t.Helper()
+	for _, err := range w.refused {
+		t.Errorf("a task was refused: %v", err)
 	}
 	found := check(w.h)
 	for i, f := range found {
@@ -316,8 +323,19 @@ func (w *witness) note(s transport.Submission) (transport.Submission, int) {
 	n := len(w.h.sent)
 	s.Labels = map[string]string{"n": strconv.Itoa(n)}
 	s.Retry = &transport.RetrySubmission{Initial: "10ms", Max: "50ms"}
-	w.h.sent = append(w.h.sent, sent{s.ID, s.Kind, string(s.Payload), s.MaxAttempts})
+	w.h.sent = append(w.h.sent, sent{id: s.ID, kind: s.Kind, payload: string(s.Payload), maxAttempts: s.MaxAttempts, limits: limitsOn(s)})
 	return s, n
+}
+
+// limitsOn names the limits a submission is under, as history knows them.
+func limitsOn(s transport.Submission) (names []string) {
+	if s.ConcurrencyKey != "" {
+		names = append(names, "key "+s.ConcurrencyKey)
+	}
+	if _, pooled := s.Resources[boundPool]; pooled {
+		names = append(names, "pool "+boundPool)
+	}
+	return append(names, "queue "+s.Queue)
 }
 
 func (w *witness) ack(id string, n int) {
@@ -421,6 +439,51 @@ func (w *witness) stream(ctx context.Context, chunks string, attempts, priority 
 			w.watch(ctx, v.ID)
 		})
 	})
+}
+
+// Of these at most so many run at once, in the whole cluster.
+const (
+	boundPool, boundQueue   = "tokens", "narrow"
+	mostPooled, mostInQueue = 3, 2
+	boundKeys, mostOfAKey   = 3, 2
+)
+
+// bound sets limits, of which every node knows within a second.
+func (w *witness) bound(ctx context.Context, t *testing.T) {
+	t.Helper()
+	if _, err := w.client.SetQueue(ctx, boundQueue, transport.QueueChange{Concurrency: new(mostInQueue)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.client.SetResource(ctx, boundPool, 1000*mostPooled); err != nil {
+		t.Fatal(err)
+	}
+	w.h.limits = map[string]int{"queue " + boundQueue: mostInQueue, "pool " + boundPool: mostPooled}
+	for i := range boundKeys {
+		w.h.limits["key "+strconv.Itoa(i)] = mostOfAKey
+	}
+	known := time.NewTimer(time.Second)
+	defer known.Stop()
+	<-known.C
+}
+
+// bounded submits a task that speaks under one, two or all of the limits.
+func (w *witness) bounded(ctx context.Context, random *rand.Rand) {
+	s := transport.Submission{
+		Kind: "demo.stream", MaxAttempts: mostAttempts, Priority: random.IntN(3),
+		Payload: json.RawMessage(`{"chunks":` + strconv.Itoa(5+random.IntN(20)) + `,"interval":"5ms","size":16}`),
+	}
+	which := 1 + random.IntN(7)
+	if which&1 != 0 {
+		s.ConcurrencyKey, s.ConcurrencyLimit = strconv.Itoa(random.IntN(boundKeys)), mostOfAKey
+	}
+	if which&2 != 0 {
+		s.Resources = task.Resources{"slots": 1000, boundPool: 1000}
+	}
+	if which&4 != 0 {
+		s.Queue = boundQueue
+	}
+	s, n := w.note(s)
+	w.submitting.Go(func() { w.submit(ctx, s, n) })
 }
 
 // watch follows one task with one Watch. Only a server that was not there at
