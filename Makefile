@@ -26,13 +26,16 @@ TEST_FLAGS = -race -shuffle=on -timeout=20m
 
 STEP := .ci/step
 
-.PHONY: help run build test unit lint fmt smoke crash bench vuln tools
+.PHONY: help run cluster build test unit lint fmt smoke crash bench vuln tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## serve from source on 127.0.0.1:8080
 	go run ./cmd/troupe serve
+
+cluster: ## three nodes, PostgreSQL, Redis and Nginx on this machine, until Ctrl-C; PORT=8080, DIR= keeps the data
+	@.ci/cluster
 
 build: ## bin/troupe
 	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/troupe ./cmd/troupe
@@ -72,7 +75,7 @@ bench: ## the figures of the README, measured here
 vuln: $(GOVULNCHECK) ## known vulnerabilities of what we build with
 	.ci/vuln $(GOVULNCHECK)
 
-tools: $(GOLANGCI) $(GOVULNCHECK) $(GOTESTSUM) ## what the gate runs, at pinned versions, and Chromium and PostgreSQL
+tools: $(GOLANGCI) $(GOVULNCHECK) $(GOTESTSUM) ## what the gate runs, at pinned versions, and the servers that tests start
 	@.ci/services
 
 # $(1) package, $(2) version. go install names the file after the package; we add the version.
