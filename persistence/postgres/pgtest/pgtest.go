@@ -243,6 +243,20 @@ func (s *Server) Exec(tb testing.TB, database, sql string) string {
 	return string(bytes.TrimSpace(out))
 }
 
+// Shell runs a script in dir as an operator would, who has the database's URL in
+// TROUPE_STORE and the client programs of the server's own version at hand.
+func (s *Server) Shell(tb testing.TB, dir, url, script string) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "sh", "-eu", "-c", "PATH="+s.bin+":$PATH\n"+script)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "TROUPE_STORE="+url)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		tb.Fatalf("%s: %v\n%s", script, err, out)
+	}
+}
+
 // Kill is kill -9 of the server and all its children: it gets no chance to
 // write anything.
 func (s *Server) Kill() { s.signal(syscall.SIGKILL) }
