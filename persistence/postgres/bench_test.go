@@ -51,14 +51,19 @@ func mustAppend(tb testing.TB, s *postgres.Store, ms []task.Mutation) {
 	}
 }
 
-func endsOf(tb testing.TB, tasks []task.Task) (ms []task.Mutation) {
+func endsOf(tb testing.TB, tasks []task.Task) []task.Mutation {
+	tb.Helper()
+	return endsAt(tb, tasks, benchNow)
+}
+
+func endsAt(tb testing.TB, tasks []task.Task, at time.Time) (ms []task.Mutation) {
 	tb.Helper()
 	for _, t := range tasks {
-		started, err := t.Start(benchNow, "node", "worker")
+		started, err := t.Start(at, "node", "worker")
 		if err != nil {
 			tb.Fatal(err)
 		}
-		end, err := started.Task.Succeed(benchNow, json.RawMessage(`{"ok":true}`))
+		end, err := started.Task.Succeed(at, json.RawMessage(`{"ok":true}`))
 		if err != nil {
 			tb.Fatal(err)
 		}
