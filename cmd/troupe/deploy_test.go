@@ -430,24 +430,35 @@ func (w *witness) events(ctx context.Context, seen *watched) {
 	}
 	lines := bufio.NewScanner(resp.Body)
 	lines.Buffer(nil, 1<<20)
-	kind := ""
+	kind, data := "", ""
 	for lines.Scan() {
-		if name, ok := strings.CutPrefix(lines.Text(), "event: "); ok {
-			kind = name
-		}
-		data, ok := strings.CutPrefix(lines.Text(), "data: ")
-		if !ok {
+		if text := lines.Text(); text != "" {
+			if name, ok := strings.CutPrefix(text, "event: "); ok {
+				kind = name
+			} else if rest, ok := strings.CutPrefix(text, "data: "); ok {
+				data = rest
+			}
 			continue
 		}
-		var e transport.Event
-		if kind == "gap" || json.Unmarshal([]byte(data), &e) != nil {
-			seen.gaps = append(seen.gaps, data)
-			continue
+		// Only an empty line makes an event of what stands before it: the stream may
+		// break off within a line.
+		if data != "" {
+			seen.note(kind, data)
 		}
-		seen.seen = append(seen.seen, view(e))
-		var d stateData
-		seen.ended = kind == "state" && json.Unmarshal(e.Data, &d) == nil && hasEnded(d.State)
+		kind, data = "", ""
 	}
+}
+
+// note remembers a server-sent event.
+func (s *watched) note(kind, data string) {
+	var e transport.Event
+	if kind == "gap" || json.Unmarshal([]byte(data), &e) != nil {
+		s.gaps = append(s.gaps, data)
+		return
+	}
+	s.seen = append(s.seen, view(e))
+	var d stateData
+	s.ended = kind == "state" && json.Unmarshal(e.Data, &d) == nil && hasEnded(d.State)
 }
 
 // TestMakeClusterRestartsWhatIsKilledAndLeavesNothing runs what make cluster
