@@ -308,7 +308,7 @@ func (j *journal) settle(ctx actor.Context, b *batch, outcomes []task.Outcome) {
 	if news.moved {
 		ctx.Send(j.node.claimer, limitsMoved{timed: news.timed})
 	}
-	if kinds := news.kinds(); len(kinds) > 0 && j.node.others.Load() > 0 {
+	if kinds := news.kinds(); len(kinds) > 0 && j.node.tells() {
 		ctx.Send(j.node.peers, freed{kinds: kinds})
 	}
 }

@@ -357,3 +357,62 @@ func TestTaskThatKillsItsNodesIsGivenUp(t *testing.T) {
 		return err == nil && k.State == task.Failed && k.Failure.Code == task.CodeNodeLost && k.Crashes == 2
 	})
 }
+
+// hub carries hints between nodes of a test.
+type hub struct {
+	mu    sync.Mutex
+	ears  map[string]func([]string)
+	hints int
+}
+
+type mouth struct {
+	*hub
+
+	name string
+}
+
+func (m mouth) Tell(kinds []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.hints++
+	for name, told := range m.ears {
+		if name != m.name {
+			told(kinds)
+		}
+	}
+}
+
+func (m mouth) Listen(ctx context.Context, told func([]string)) {
+	m.mu.Lock()
+	m.ears[m.name] = told
+	m.mu.Unlock()
+	<-ctx.Done()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.ears, m.name)
+}
+
+// TestHintsReachWhereLinesDoNot has two nodes whose lines are cut: one takes tasks
+// it cannot run, and the other looks by itself only after a second.
+func TestHintsReachWhereLinesDoNot(t *testing.T) {
+	store, w, h := memory.NewShared(), newWires(), &hub{ears: map[string]func([]string){}}
+	w.losing(func(string, string) bool { return true })
+	with := func(name string) func(*Config) {
+		return func(c *Config) { c.Hints, c.Lease = mouth{h, name}, time.Minute }
+	}
+	a, b := peer(t, store, w, "a", with("a")), peer(t, store, w, "b", with("b"))
+	b.Handle("echo", func(_ context.Context, j *Job) (json.RawMessage, error) { return j.Task.Payload, nil })
+	began := time.Now()
+	const tasks = 10
+	for range tasks {
+		awaitState(t, a, submitOne(t, a, "echo", `1`).ID, task.Succeeded)
+	}
+	if took := time.Since(began); took > tasks*time.Second/2 {
+		t.Errorf("%d tasks took %v, one after the other", tasks, took)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.hints < tasks {
+		t.Errorf("%d hints of %d tasks", h.hints, tasks)
+	}
+}

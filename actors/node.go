@@ -33,6 +33,16 @@ type Config struct {
 
 	// Line is how to speak with other nodes, where the store is shared; nil: not.
 	Line Line
+	// Hints tells other nodes of work, beside the line; nil: nothing does.
+	Hints Hints
+}
+
+// Hints carries between nodes that there is work of some kinds. It may be lost.
+type Hints interface {
+	Tell(kinds []string)
+	// Listen gives what others tell until ctx ends, nil meaning that anything may
+	// have been told.
+	Listen(ctx context.Context, told func(kinds []string))
 }
 
 // Node is one life of one process: the actors below it, and what they share.
@@ -149,8 +159,16 @@ func launch(ctx context.Context, cfg Config, m *metrics) (_ *Node, err error) {
 	n.listening.Store(true)
 	n.root.Send(n.claimer, lookAround{})
 	n.work(n.keep)
+	if cfg.Hints != nil {
+		n.work(func(ctx context.Context) {
+			cfg.Hints.Listen(ctx, func([]string) { n.root.Send(n.claimer, kindsChanged{}) })
+		})
+	}
 	return n, nil
 }
+
+// tells says whether there is anybody to tell of work.
+func (n *Node) tells() bool { return n.others.Load() > 0 || n.cfg.Hints != nil }
 
 // hear takes what another node says. Before the actors are there, nobody listens.
 func (n *Node) hear(packed *anypb.Any) {

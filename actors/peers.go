@@ -441,7 +441,7 @@ func (p *peers) called(from task.Incarnation, token uint64, do func(context.Cont
 }
 
 func (p *peers) freed(ctx actor.Context, msg freed) {
-	if len(p.members) == 0 {
+	if !p.node.tells() {
 		return
 	}
 	for _, k := range msg.kinds {
@@ -464,6 +464,9 @@ func (p *peers) tellWork() {
 	clear(p.work)
 	for to := range p.members {
 		p.tell(to, m)
+	}
+	if p.node.cfg.Hints != nil {
+		p.node.cfg.Hints.Tell(m.Kinds)
 	}
 }
 

@@ -33,6 +33,7 @@ type Runtime struct {
 	limits   task.Limits
 	drain    time.Duration
 	gateway  *actors.Gateway // nil: the node speaks to no others
+	rate     *submitRate
 }
 
 type options struct {
@@ -47,6 +48,9 @@ type options struct {
 	drain     time.Duration
 	lease     time.Duration
 	peers     *Peers
+	hints     Hints
+	rate      task.Rate
+	rates     Rates
 	retention task.Retention
 }
 
@@ -94,6 +98,19 @@ type Peers = actors.PeerConfig
 // Without it they know of each other what the store tells, a little later.
 func WithPeers(p Peers) Option { return func(o *options) { o.peers = &p } }
 
+// Hints carries between nodes that there is work. It may be lost.
+type Hints = actors.Hints
+
+// WithHints lets nodes tell each other of work by another way than their own lines,
+// for where those are cut or not there.
+func WithHints(h Hints) Option { return func(o *options) { o.hints = h } }
+
+// WithSubmitRate bounds how many tasks of a namespace are taken: of all nodes
+// together as far as shared can say, which may be nil, else of this node.
+func WithSubmitRate(r task.Rate, shared Rates) Option {
+	return func(o *options) { o.rate, o.rates = r, shared }
+}
+
 // WithRetention says what may be forgotten; otherwise ended tasks are kept for
 // seven days.
 func WithRetention(r task.Retention) Option { return func(o *options) { o.retention = r } }
@@ -125,7 +142,7 @@ func Open(ctx context.Context, opts ...Option) (*Runtime, error) {
 		o.name, _ = os.Hostname()
 		o.name = cmp.Or(o.name, "troupe")
 	}
-	r := &Runtime{lives: newLives(o.log), store: o.store, limits: o.limits.WithDefaults(), drain: o.drain}
+	r := &Runtime{lives: newLives(o.log), store: o.store, limits: o.limits.WithDefaults(), drain: o.drain, rate: newSubmitRate(o.rate, o.rates)}
 	if r.store == nil {
 		store, err := persistence.Open(ctx, o.data, persistence.Options{Log: o.log})
 		if err != nil {
@@ -145,6 +162,7 @@ func (r *Runtime) start(ctx context.Context, o *options) (node *actors.Node, err
 	cfg := actors.Config{
 		Store: r.store, Log: o.log, Metrics: o.metrics, Name: o.name, Address: o.address,
 		Capacity: capacity(o.capacity), Limits: r.limits, Lease: o.lease, Retention: o.retention,
+		Hints: o.hints,
 	}
 	if o.peers != nil {
 		if r.gateway, err = actors.OpenGateway(*o.peers, o.log); err != nil {
@@ -232,8 +250,8 @@ func (r *Runtime) Submit(ctx context.Context, kind string, payload any, change .
 	return answer.Task, nil
 }
 
-// Enqueue checks and stores tasks. There is one answer each, in order; a task
-// is on disk when its answer is without an error.
+// Enqueue checks and stores tasks, all of one namespace. There is one answer each,
+// in order; a task is on disk when its answer is without an error.
 func (r *Runtime) Enqueue(ctx context.Context, subs []task.Submission) []task.Submitted {
 	results := make([]task.Submitted, len(subs))
 	checked := make([]task.Submission, 0, len(subs))
@@ -252,6 +270,12 @@ func (r *Runtime) Enqueue(ctx context.Context, subs []task.Submission) []task.Su
 		checked, places = append(checked, sub), append(places, i)
 	}
 	if len(checked) == 0 {
+		return results
+	}
+	if err := r.rate.allow(ctx, checked[0].Spec.Namespace, len(checked)); err != nil {
+		for _, at := range places {
+			results[at].Err = err
+		}
 		return results
 	}
 	for i, answer := range r.node().Submit(ctx, checked) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/troupe-run/troupe/runtime/task"
 )
@@ -19,6 +20,8 @@ type Problem struct {
 	Errors    []FieldError `json:"errors,omitempty"`
 	RequestID string       `json:"request_id,omitempty"`
 
+	// RetryAfter is when to come again, where that is known.
+	RetryAfter time.Duration `json:"-"`
 	// Failure is why the task failed whose result was asked for.
 	Failure *task.Failure `json:"error,omitempty"`
 }
@@ -64,6 +67,7 @@ var answers = []struct {
 	{task.ErrNotTerminal, http.StatusConflict, "task_not_ended", "The task's state does not allow this."},
 	{task.ErrStale, http.StatusConflict, "task_changed", "The task changed at the same time; try again."},
 	{task.ErrQueueFull, http.StatusTooManyRequests, "queue_full", "Too many tasks wait; try again later."},
+	{task.ErrTooFast, http.StatusTooManyRequests, "rate_limited", "Tasks come faster than this server takes them; try again later."},
 	{task.ErrUnavailable, http.StatusServiceUnavailable, "store_unavailable", "The server cannot store anything right now; nothing was accepted."},
 	{task.ErrUnknown, http.StatusServiceUnavailable, "outcome_unknown", "The server cannot tell whether this was stored; ask again with the same id or key."},
 	{task.ErrClosed, http.StatusServiceUnavailable, "shutting_down", "This server is shutting down."},
@@ -85,7 +89,11 @@ func ProblemOf(err error) (p *Problem, internal bool) {
 	}
 	for _, a := range answers {
 		if errors.Is(err, a.err) {
-			return NewProblem(a.status, a.code, a.detail), false
+			p := NewProblem(a.status, a.code, a.detail)
+			if fast, ok := errors.AsType[*task.TooFastError](err); ok {
+				p.RetryAfter = fast.After
+			}
+			return p, false
 		}
 	}
 	return NewProblem(http.StatusInternalServerError, "internal", "Something went wrong on the server."), true

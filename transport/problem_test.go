@@ -34,6 +34,8 @@ var codes = map[string]struct {
 	"ErrStale":       {task.ErrStale, 409, "task_changed"},
 	"ErrTerminal":    {task.ErrTerminal, 409, "task_ended"},
 	"ErrNotTerminal": {task.ErrNotTerminal, 409, "task_not_ended"},
+	"ErrParked":      {task.ErrParked, 500, internal},
+	"ErrTooFast":     {task.ErrTooFast, 429, "rate_limited"},
 	"ErrQueueFull":   {task.ErrQueueFull, 429, "queue_full"},
 	"ErrUnavailable": {task.ErrUnavailable, 503, "store_unavailable"},
 	"ErrUnknown":     {task.ErrUnknown, 503, "outcome_unknown"},

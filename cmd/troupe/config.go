@@ -38,7 +38,7 @@ var settings = []setting{
 	{name: "listen", value: "127.0.0.1:8080", help: "address to listen on; loopback only until there are credentials"},
 	{name: "data", value: "troupe-data", help: "directory of the embedded store"},
 	{name: "store", value: "", help: "store, as URL; the embedded one in the data directory unless named", secret: true},
-	{name: "redis", value: "", help: "Redis beside PostgreSQL, as URL; not built in yet", secret: true},
+	{name: "redis", value: "", help: "Redis beside PostgreSQL, as URL; shares rates and hints between the nodes", secret: true},
 	{name: "lease", value: "10s", help: "how long a node may be silent before its tasks go elsewhere; the embedded store needs none"},
 	{name: "cluster-listen", value: "127.0.0.1:0", help: "address for other nodes of a shared store; port 0 takes any"},
 	{name: "cluster-advertise", value: "", help: "address under which they reach it; the one it listens on unless named"},
@@ -52,6 +52,7 @@ var settings = []setting{
 	{name: "resource", value: "", help: "capacity as name=quantity, comma-separated or repeated: slots=100,openai=20"},
 	{name: "keep", value: "7d", help: "how long ended tasks are kept: 7d, or by state: succeeded=1d,failed=30d"},
 	{name: "keep-events", value: "", help: "how long the logs of ended tasks are kept; as long as the tasks unless said"},
+	{name: "submit-rate", value: "", help: "how many tasks are taken, as 1000/s, of all nodes together; any number unless said"},
 	{name: "max-crashes", value: "5", help: "how many nodes a task may take with it before it is given up"},
 	{name: "drain-timeout", value: "30s", help: "how long running attempts may finish when the node stops"},
 	{name: "no-migrate", value: "false", help: "refuse a store whose schema is old instead of migrating it"},
@@ -61,15 +62,16 @@ var settings = []setting{
 
 // config is what a node is told, checked.
 type config struct {
-	listen, data, store, name string
-	allowExec, allowPrivate   bool
-	demo, migrate             bool
-	resources                 task.Resources
-	retention                 task.Retention
-	drain, lease              time.Duration
-	crashes                   int
-	peers                     *runtime.Peers // nil where the store is not shared
-	logLevel, logFormat       string
+	listen, data, store, redis, name string
+	allowExec, allowPrivate          bool
+	demo, migrate                    bool
+	resources                        task.Resources
+	retention                        task.Retention
+	drain, lease                     time.Duration
+	crashes                          int
+	submitRate                       task.Rate
+	peers                            *runtime.Peers // nil where the store is not shared
+	logLevel, logFormat              string
 
 	texts, sources map[string]string // for --print-config
 	autoExec       bool
@@ -261,8 +263,8 @@ func checkConfig(texts, sources map[string]string, person bool) (*config, error)
 	if err := loopback(c.listen); err != nil {
 		refuse("listen", "%s", err)
 	}
-	if texts["redis"] != "" {
-		refuse("redis", "Redis is not built in yet")
+	if c.redis = texts["redis"]; c.redis != "" && !strings.HasPrefix(c.store, "postgres") {
+		refuse("redis", "stands beside PostgreSQL, and the store is none: a single node shares nothing")
 	}
 	if c.lease = duration("lease"); c.lease < time.Second {
 		refuse("lease", "must be at least 1s")
@@ -284,6 +286,9 @@ func checkConfig(texts, sources map[string]string, person bool) (*config, error)
 		c.retention.KeepEvents = duration("keep-events")
 	}
 	c.drain = duration("drain-timeout")
+	if c.submitRate, err = task.ParseRate(texts["submit-rate"]); err != nil {
+		refuse("submit-rate", `must be such as "1000/s"`)
+	}
 	if c.crashes, err = strconv.Atoi(texts["max-crashes"]); err != nil || c.crashes < 1 {
 		refuse("max-crashes", "must be a number from 1 on")
 	}

@@ -114,6 +114,7 @@ func TestBadSettingsAreRefusedByName(t *testing.T) {
 		"redis":         {"--redis", "redis://localhost"},
 		"lease":         {"--lease", "1ms"},
 		"max-crashes":   {"--max-crashes", "0"},
+		"submit-rate":   {"--submit-rate", "fast"},
 		"resource":      {"--resource", "cpu=many"},
 		"keep":          {"--keep", "running=1d"},
 		"keep-events":   {"--keep-events", "soon"},

@@ -318,7 +318,7 @@ const clockDoubt = 10 * time.Millisecond
 // stays lists the attempts of a task by what they said.
 func (c *checker) stays(id string, t outlast) []stay {
 	var all []stay
-	attempt := 0
+	runs, spoke := 0, 0 // the attempt that began last, and the one that said something last
 	for _, e := range t.log {
 		p, _ := parsePlace(e.cursor)
 		at, err := time.Parse(`"`+time.RFC3339Nano+`"`, e.at)
@@ -327,12 +327,15 @@ func (c *checker) stays(id string, t outlast) []stay {
 			return nil
 		}
 		var d stateData
-		starts := e.kind == "state" && json.Unmarshal([]byte(e.data), &d) == nil && d.State == "running"
+		if e.kind == "state" && json.Unmarshal([]byte(e.data), &d) == nil && d.State == "running" {
+			runs = p.attempt
+			continue
+		}
 		switch {
-		case p.attempt == 0 || starts || e.kind == "state" && p.seq == 1: // not its own words yet
-		case p.attempt != attempt:
-			attempt = p.attempt
-			all = append(all, stay{at, at, fmt.Sprintf("%s/%d", id, attempt)})
+		case p.attempt == 0 || p.attempt != runs: // it has not begun
+		case p.attempt != spoke:
+			spoke = p.attempt
+			all = append(all, stay{at, at, fmt.Sprintf("%s/%d", id, spoke)})
 		default:
 			all[len(all)-1].until = at.Add(-clockDoubt)
 		}
@@ -519,9 +522,10 @@ func TestCheckCountsWhoRunsAtOnce(t *testing.T) {
 				at(0, "0.1", "state", `{"state":"queued"}`),
 				at(1, "1.1", "state", `{"state":"running","attempt":1}`),
 				at(50*n, "1.2", "output", `{}`), at(50*n+40, "1.3", "output", `{}`),
-				at(900, "2.1", "state", `{"state":"queued","attempt":1}`), // by who found the node dead
-				at(901, "2.2", "state", `{"state":"running","attempt":2}`),
-				at(span[0], "2.3", "output", `{}`), at(span[1], "2.4", "output", `{}`),
+				at(900, "2.1", "state", `{"state":"scheduled","attempt":1}`), // by who found the node dead
+				at(901, "2.2", "state", `{"state":"queued","attempt":1}`),
+				at(902, "2.3", "state", `{"state":"running","attempt":2}`),
+				at(span[0], "2.4", "output", `{}`), at(span[1], "2.5", "output", `{}`),
 			}}
 		}
 		return h

@@ -108,6 +108,7 @@ type node struct {
 	url     string
 	runtime *runtime.Runtime
 	store   task.Store
+	beside  *companionship
 	end     context.CancelFunc
 	group   *errgroup.Group
 }
@@ -133,9 +134,14 @@ func startNode(ctx context.Context, cfg *config, log *slog.Logger, address strin
 	if cfg.peers != nil {
 		options = append(options, runtime.WithPeers(*cfg.peers))
 	}
-	rt, err := runtime.Open(ctx, options...)
+	beside, err := companion(ctx, cfg, log, registry)
 	if err != nil {
 		return nil, errors.Join(err, store.Close(), l.Close())
+	}
+	options = append(options, beside.options(cfg)...)
+	rt, err := runtime.Open(ctx, options...)
+	if err != nil {
+		return nil, errors.Join(err, beside.Close(), store.Close(), l.Close())
 	}
 	if cfg.demo {
 		demo.Register(rt)
@@ -152,7 +158,7 @@ func startNode(ctx context.Context, cfg *config, log *slog.Logger, address strin
 	group, groupCtx := errgroup.WithContext(life)
 	group.Go(func() error { return front.Run(groupCtx, l) })
 	group.Go(func() error { sockets.Run(groupCtx); return nil })
-	return &node{url: "http://" + l.Addr().String(), runtime: rt, store: store, end: end, group: group}, nil
+	return &node{url: "http://" + l.Addr().String(), runtime: rt, store: store, beside: beside, end: end, group: group}, nil
 }
 
 // lastWords is how long watchers may take to hear that the node goes.
@@ -171,7 +177,7 @@ func (n *node) stop(ctx context.Context) error {
 	if errors.Is(err, http.ErrServerClosed) {
 		err = nil
 	}
-	return errors.Join(err, n.runtime.Close(ctx), n.store.Close())
+	return errors.Join(err, n.runtime.Close(ctx), n.beside.Close(), n.store.Close())
 }
 
 // describe says an error the way a person at a terminal can use it.

@@ -286,3 +286,21 @@ func BenchmarkLines(b *testing.B) {
 	}
 	b.ReportMetric(lines*float64(b.N)/b.Elapsed().Seconds(), "lines/s")
 }
+
+func TestLinesThatComeTooFastWait(t *testing.T) {
+	f := newFront(Config{})
+	refused := 0
+	f.tasks.enqueue = func(subs []task.Submission) []task.Submitted {
+		done := make([]task.Submitted, len(subs))
+		if refused++; refused < 3 {
+			for i := range done {
+				done[i].Err = &task.TooFastError{After: time.Millisecond}
+			}
+		}
+		return done
+	}
+	r := f.do(t, "POST", "/v1/batches", echo+"\n"+echo+"\n", "Content-Type", mediaNDJSON).want(t, 201)
+	if !strings.Contains(string(r.body), `"accepted":2`) || refused < 3 {
+		t.Errorf("asked %d times: %s", refused, r.body)
+	}
+}

@@ -130,7 +130,7 @@ func (s *Server) store(ctx context.Context, c chunk, w *lineWriter, sum *transpo
 	}
 	var done []task.Submitted
 	if len(subs) > 0 {
-		done = s.tasks.Enqueue(ctx, subs)
+		done = s.enqueueCalmly(ctx, w, subs)
 	}
 	for _, l := range c.lines {
 		out := transport.BatchLine{Line: l.number}
@@ -147,6 +147,29 @@ func (s *Server) store(ctx context.Context, c chunk, w *lineWriter, sum *transpo
 			sum.Accepted++
 		}
 		w.write(out)
+	}
+}
+
+// enqueueCalmly lets a stream that is too fast wait instead of refusing its lines:
+// meanwhile nothing more of it is read.
+func (s *Server) enqueueCalmly(ctx context.Context, w *lineWriter, subs []task.Submission) []task.Submitted {
+	for {
+		done := s.tasks.Enqueue(ctx, subs)
+		fast, ok := errors.AsType[*task.TooFastError](done[0].Err)
+		if !ok {
+			return done
+		}
+		pause := time.NewTimer(fast.After)
+		select {
+		case <-pause.C:
+			w.visit.patience()
+		case <-ctx.Done():
+			pause.Stop()
+			return done
+		case <-s.stopping.Done():
+			pause.Stop()
+			return done
+		}
 	}
 }
 

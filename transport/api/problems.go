@@ -6,8 +6,10 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"math"
 	"net/http"
 	"reflect"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -49,6 +51,7 @@ var codes = []code{
 	{"invalid_task", 422, "The task is not one that can be. The errors name each field that is wrong."},
 	{"task_failed", 424, "The task has failed and has no result. The member error is its failure."},
 	{"queue_full", 429, "As many tasks wait as may. Retry-After says when to try again."},
+	{"rate_limited", 429, "Tasks come faster than the server is set to take them. Retry-After says when to try again."},
 	{"too_many_requests", 429, "The server has as many requests under way as it takes. Retry-After says when to try again."},
 	{"too_many_streams", 429, "The server has as many streams and waits as it takes. Retry-After says when to try again."},
 	{"internal", 500, "Something went wrong on the server. Its log has more under the request_id."},
@@ -122,7 +125,8 @@ func (*refusal) Schema(r huma.Registry) *huma.Schema {
 // GetHeaders tells a client that may come back when to do so.
 func (p *refusal) GetHeaders() http.Header {
 	if p.Status == http.StatusTooManyRequests || p.Status == http.StatusServiceUnavailable {
-		return http.Header{"Retry-After": {"1"}}
+		seconds := max(1, int(math.Ceil(p.RetryAfter.Seconds())))
+		return http.Header{"Retry-After": {strconv.Itoa(seconds)}}
 	}
 	return nil
 }

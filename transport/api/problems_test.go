@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -97,6 +98,7 @@ func TestEveryCodeIsAnswered(t *testing.T) {
 		{code: "idempotency_key_reused", method: "POST", path: "/v1/tasks", body: echo, given: refusing(task.ErrKeyReused)},
 		{code: "task_failed", method: "GET", path: two + "/result"},
 		{code: "queue_full", method: "POST", path: "/v1/tasks", body: echo, given: refusing(task.ErrQueueFull)},
+		{code: "rate_limited", method: "POST", path: "/v1/tasks", body: echo, given: refusing(&task.TooFastError{After: 2500 * time.Millisecond})},
 		{code: "too_many_requests", method: "GET", path: "/v1/tasks", given: func(f *front) { f.requests.most = 0 }},
 		{code: "too_many_requests", method: "POST", path: "/v1/tasks", body: echo, given: func(f *front) { f.bodies.most = 5 }},
 		{code: "too_many_streams", method: "GET", path: one + "/events", headers: []string{"Accept", mediaEvents}, given: func(f *front) { f.streams.most = 0 }},
@@ -139,6 +141,9 @@ func TestEveryCodeIsAnswered(t *testing.T) {
 			}
 			if logged := strings.Count(log.String(), "\n"); (tt.code == "internal") != (logged == 1) {
 				t.Errorf("logged %d times: %s", logged, &log)
+			}
+			if tt.code == "rate_limited" && r.Header.Get("Retry-After") != "3" {
+				t.Errorf("Retry-After %q", r.Header.Get("Retry-After"))
 			}
 			if tt.code == "method_not_allowed" {
 				if got := r.Header.Values("Allow"); strings.Join(got, ",") != "GET,POST" {
