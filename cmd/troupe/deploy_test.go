@@ -464,6 +464,11 @@ func (s *watched) note(kind, data string) {
 // TestMakeClusterRestartsWhatIsKilledAndLeavesNothing runs what make cluster
 // runs.
 func TestMakeClusterRestartsWhatIsKilledAndLeavesNothing(t *testing.T) {
+	build := exec.CommandContext(t.Context(), "make", "build") // as the script does, but for as long as it takes
+	build.Dir = root
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
 	port := fivePorts(t)
 	dir := t.TempDir()
 	cmd := exec.Command("bash", ".ci/cluster")
