@@ -56,6 +56,7 @@ type claimer struct {
 	during   map[task.Lane]int64 // its lowest ranks
 
 	tending    bool
+	tendAgain  bool // something came up while it was looked around
 	hungry     int  // other nodes that have room and find no work
 	free       bool // there was room here when last counted
 	lookingDue bool
@@ -448,9 +449,10 @@ func (c *claimer) poll(ctx actor.Context) {
 func (c *claimer) tend(ctx actor.Context) {
 	n := c.node
 	if n.lease.granted == 0 || c.tending {
+		c.tendAgain = c.tending
 		return
 	}
-	c.tending = true
+	c.tending, c.tendAgain = true, false
 	self, root, changes := ctx.Self(), n.root, n.settings.changes.Load()
 	n.work(func(workCtx context.Context) {
 		err := n.bury(workCtx)
@@ -476,6 +478,9 @@ func (c *claimer) tended(ctx actor.Context, msg tended) {
 	}
 	if msg.changes == c.node.settings.changes.Load() { // else it is older than what we know
 		c.node.learn(msg.overview)
+	}
+	if c.tendAgain {
+		c.tend(ctx)
 	}
 }
 

@@ -358,6 +358,26 @@ func TestTaskThatKillsItsNodesIsGivenUp(t *testing.T) {
 	})
 }
 
+// TestSettingsAreKnownElsewhereAtOnce goes by messages: by itself a node would look
+// only after a second.
+func TestSettingsAreKnownElsewhereAtOnce(t *testing.T) {
+	store, w := memory.NewShared(), newWires()
+	slow := func(c *Config) { c.Lease = time.Minute }
+	a, b := peer(t, store, w, "a", slow), peer(t, store, w, "b", slow)
+	acquainted(t, a, b)
+	began := time.Now()
+	const times = 10
+	for i := range times {
+		if _, err := a.SetQueue(t.Context(), task.QueueChange{Namespace: task.DefaultNamespace, Name: "q", Concurrency: new(i + 1)}); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the other to know", func() bool { return b.queue(task.DefaultNamespace, "q").Concurrency == i+1 })
+	}
+	if took := time.Since(began); took > times*time.Second/2 {
+		t.Errorf("%d settings took %v, one after the other", times, took)
+	}
+}
+
 // hub carries hints between nodes of a test.
 type hub struct {
 	mu    sync.Mutex

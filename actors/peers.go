@@ -93,6 +93,8 @@ type (
 	freed struct{ kinds []string }
 	// starving tells which kinds this node looks for in vain; none: it has work.
 	starving struct{ kinds []string }
+	// tellSettings tells the others that something was set here.
+	tellSettings struct{}
 	// whoIsThere is answered with the other nodes, by incarnation.
 	whoIsThere struct{}
 	pulse      struct{}
@@ -136,6 +138,10 @@ func (p *peers) Receive(ctx actor.Context) {
 		p.ask(ctx, msg)
 	case farDone:
 		p.stopServing(ctx, msg.key)
+	case tellSettings:
+		for to := range p.members {
+			p.tell(to, wire.Settings{})
+		}
 	case whoIsThere:
 		ctx.Respond(slices.Collect(maps.Keys(p.members)))
 	case happened:
@@ -323,6 +329,8 @@ func (p *peers) heard(ctx actor.Context, packed *anypb.Any) {
 		p.pulsed(ctx, other, m)
 	case wire.Work:
 		ctx.Send(p.node.claimer, kindsChanged{})
+	case wire.Settings:
+		ctx.Send(p.node.claimer, lookAround{})
 	case wire.Happened:
 		p.happenedThere(ctx, other, m)
 	}

@@ -111,6 +111,7 @@ func (n *Node) set(ctx context.Context, m task.Mutation) error {
 		return err
 	}
 	n.settings.changes.Add(1)
+	n.root.Send(n.peers, tellSettings{})
 	o, err := n.cfg.Store.Overview(ctx, task.Scope{})
 	if err != nil {
 		return err

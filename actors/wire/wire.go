@@ -95,6 +95,8 @@ type (
 	Work struct {
 		Kinds []string `json:"kinds"`
 	}
+	// Settings says that something was set for the whole cluster, and is to be read.
+	Settings struct{}
 	// Happened is what was stored of a task, for feeds on other nodes, and as much
 	// of the task as they choose by. N counts from 1 for each node it goes to.
 	Happened struct {
@@ -218,6 +220,8 @@ func nameOf(m any) string {
 		return "pulse"
 	case Work:
 		return "work"
+	case Settings:
+		return "settings"
 	case Happened:
 		return "happened"
 	}
@@ -236,6 +240,7 @@ var readers = map[string]func([]byte) (any, error){
 	prefix + "answer":   read[Answer],
 	prefix + "pulse":    read[Pulse],
 	prefix + "work":     read[Work],
+	prefix + "settings": read[Settings],
 	prefix + "happened": read[Happened],
 }
 

@@ -34,6 +34,8 @@ func TestMessagesArriveAsTheyWereSent(t *testing.T) {
 		wire.Answer{Token: 9, Waiting: &task.Waiting{Reason: "resources", Resource: "gpu", Needed: 1500, Free: 2, Position: 3, Until: at}},
 		wire.Pulse{Follows: true, Hungry: []string{"k"}},
 		wire.Work{Kinds: []string{"k"}},
+		wire.Settings{},
+		wire.Report{Token: 3},
 		wire.Happened{N: 1, Task: brief, Events: events},
 	} {
 		packed, err := wire.Pack(11, 22, m)
