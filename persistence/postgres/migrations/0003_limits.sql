@@ -23,6 +23,8 @@ CREATE TABLE troupe.limits (
 -- Those of which somebody who is parked could have what it asks for.
 CREATE INDEX limits_open ON troupe.limits (id)
     WHERE needs IS NOT NULL AND (ceiling IS NULL OR used + needs <= ceiling);
+CREATE INDEX limits_rated ON troupe.limits (id) WHERE rate_count > 0;
+CREATE INDEX limits_pools ON troupe.limits (name) WHERE scope = 1;
 
 ALTER TABLE troupe.tasks
     ADD COLUMN parked bigint,                         -- the limit; negative where it has not got as much as this one asks for

@@ -16,6 +16,8 @@ CREATE TABLE limits (
     called_until INTEGER NOT NULL DEFAULT 0,
     UNIQUE (scope, namespace, name)
 );
+CREATE INDEX rated ON limits (id) WHERE rate_count > 0;
+CREATE INDEX pools ON limits (name) WHERE scope = 1;
 
 ALTER TABLE tasks ADD COLUMN parked INTEGER;                  -- the limit; negative where it has not got as much as this one asks for
 ALTER TABLE tasks ADD COLUMN needs  INTEGER;                  -- how much of it
