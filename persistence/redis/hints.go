@@ -21,7 +21,6 @@ import (
 const (
 	gatherFor  = 2 * time.Millisecond
 	maxKinds   = 256
-	maxHint    = 32 << 10 // bytes; more than so many kinds have
 	beat       = 2 * time.Second
 	reconnects = time.Second // at most this long after a connection was lost
 )
@@ -194,10 +193,7 @@ func (h *Hints) hear(hint string, told func(kinds []string)) {
 
 // read takes a hint apart; it may come from anybody.
 func read(hint string) (from string, kinds []string, ok bool) {
-	if len(hint) > maxHint {
-		return "", nil, false
-	}
-	words := strings.Split(hint, " ")
+	words := strings.SplitN(hint, " ", maxKinds+2)
 	isForeign := func(word string) bool { return !task.ValidName(word) }
 	if len(words) > 1+maxKinds || slices.ContainsFunc(words, isForeign) {
 		return "", nil, false

@@ -70,8 +70,8 @@ func TestManyHintsAreSentAsOne(t *testing.T) {
 	server, reg := redistest.New(t), prometheus.NewRegistry()
 	one, other := open(t, server.URL(""), redis.Options{Metrics: reg}), open(t, server.URL(""), redis.Options{})
 	heard := listen(t, other)
-	const tells = 20_000
-	for i := range tells {
+	began := time.Now()
+	for i := range 20_000 {
 		one.Hints.Tell([]string{fmt.Sprint("kind", i%5)})
 	}
 	for all := map[string]bool{}; len(all) < 5; {
@@ -79,8 +79,9 @@ func TestManyHintsAreSentAsOne(t *testing.T) {
 			all[kind] = true
 		}
 	}
-	if n := calls(t, reg, "hints", "sent"); n > tells/100 {
-		t.Errorf("%d hints were sent as %v", tells, n)
+	took := time.Since(began)
+	if n := calls(t, reg, "hints", "sent"); n > took.Seconds()/0.002+2 {
+		t.Errorf("%v hints were sent within %v, want one in 2 ms", n, took)
 	}
 
 	// More kinds at once than a hint holds are told as "any".
@@ -131,14 +132,14 @@ func TestListenerLooksAfterEveryLostConnection(t *testing.T) {
 
 func TestUnreadableHintsAreCountedAndDropped(t *testing.T) {
 	server, reg := redistest.New(t), prometheus.NewRegistry()
-	c := open(t, server.URL(""), redis.Options{Metrics: reg})
+	c := open(t, strings.TrimSuffix(server.URL(""), "0")+"3", redis.Options{Metrics: reg})
 	heard := listen(t, c)
 	bad := []string{"", " ", "a  b", `{"kinds":["a"]}`, "x\ny", "from A", strings.Repeat("a ", 20_000) + "a", "a" + strings.Repeat(" a", 257)}
 	for _, hint := range bad {
-		server.Do(t, "PUBLISH", "troupe:1:hints:0", hint)
+		server.Do(t, "PUBLISH", "troupe:1:hints:3", hint)
 	}
-	server.Do(t, "PUBLISH", "troupe:1:hints:1", "from another.database")
-	server.Do(t, "PUBLISH", "troupe:1:hints:0", "from good")
+	server.Do(t, "PUBLISH", "troupe:1:hints:0", "from another.database")
+	server.Do(t, "PUBLISH", "troupe:1:hints:3", "from good")
 	if kinds := next(t, heard); !slices.Equal(kinds, []string{"good"}) {
 		t.Errorf("heard %.100q", kinds)
 	}
