@@ -328,6 +328,11 @@ func TestReportsOfAllNodes(t *testing.T) {
 	if err != nil || !seen["a"] || !seen["b"] || !seen["c"] {
 		t.Errorf("%+v, %v", gauges, err)
 	}
+	one := submitOne(t, nodes[0], "work", `0`)
+	awaitState(t, nodes[0], one.ID, task.Succeeded)
+	if s, err := nodes[1].Stats(t.Context()); err != nil || s.Submitted != 1 || s.Ended[task.Succeeded] != 1 {
+		t.Errorf("%+v, %v", s, err)
+	}
 	workers, err := nodes[2].Workers(t.Context())
 	if err != nil || len(workers) != 3 {
 		t.Errorf("%+v, %v", workers, err)

@@ -316,7 +316,8 @@ func (n *Node) ownWorkers(ctx context.Context) ([]task.Worker, error) {
 func (n *Node) reportFor(ctx context.Context) (wire.Answer, error) {
 	gauges, err1 := n.gauge(ctx)
 	workers, err2 := n.ownWorkers(ctx)
-	return wire.Answer{Gauges: gauges, Workers: workers}, errors.Join(err1, err2)
+	stats, err3 := n.ownStats(ctx)
+	return wire.Answer{Gauges: gauges, Workers: workers, Stats: stats}, errors.Join(err1, err2, err3)
 }
 
 // reports asks all other nodes what there is; who does not answer soon is left out.
@@ -335,8 +336,17 @@ func (n *Node) reports(ctx context.Context) (all []wire.Answer) {
 	})
 }
 
-// Stats counts what this node has done.
+// Stats counts what has been done on all nodes that answer, each since its start.
 func (n *Node) Stats(ctx context.Context) (task.Stats, error) {
+	all, err := n.ownStats(ctx)
+	for _, r := range n.reports(ctx) {
+		all = all.Plus(r.Stats)
+	}
+	return all, err
+}
+
+// ownStats counts what this node has done.
+func (n *Node) ownStats(ctx context.Context) (task.Stats, error) {
 	answer, err := ask[gauged](ctx, n, n.scheduler, gauges{})
 	if err != nil {
 		return task.Stats{}, fmt.Errorf("count: %w", err)

@@ -449,7 +449,7 @@ func (r *Runtime) Resources(ctx context.Context) ([]task.Gauge, error) {
 	return r.node().Resources(ctx)
 }
 
-// Stats counts what the node has done and what there is.
+// Stats counts what has been done, on every node that answers, and what there is.
 func (r *Runtime) Stats(ctx context.Context, namespace string) (task.Stats, error) {
 	s, err := r.node().Stats(ctx)
 	if err != nil {

@@ -160,7 +160,8 @@ type ResourceList struct {
 	Resources []Resource `json:"resources"`
 }
 
-// Stats is what there is now, and what the node has counted since it started.
+// Stats is what there is now, and what all nodes that answer have counted, each since
+// it started.
 type Stats struct {
 	Since     task.Time         `json:"since"`
 	Counts    map[string]int64  `json:"counts" doc:"Tasks by state; states without any are left out"`

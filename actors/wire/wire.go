@@ -83,6 +83,7 @@ type (
 		Waiting *task.Waiting `json:"waiting,omitempty"`
 		Gauges  []task.Gauge  `json:"gauges,omitempty"`
 		Workers []task.Worker `json:"workers,omitempty"`
+		Stats   task.Stats    `json:"stats,omitzero"`
 	}
 
 	// Pulse is sent to every other node now and then: it lives, whether anybody

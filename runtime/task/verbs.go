@@ -69,7 +69,7 @@ type Worker struct {
 	Since   time.Time
 }
 
-// Stats is what a node counts since its start.
+// Stats is what nodes count since their start. Since is the earliest.
 type Stats struct {
 	Overview  Overview
 	Submitted uint64 // tasks stored
@@ -81,4 +81,21 @@ type Stats struct {
 	Running   int
 	Watchers  int
 	Since     time.Time
+}
+
+// Plus adds what another node has counted; Overview, which all share, stays.
+func (s Stats) Plus(o Stats) Stats {
+	s.Submitted, s.Started, s.Retried = s.Submitted+o.Submitted, s.Started+o.Started, s.Retried+o.Retried
+	s.Held, s.Waiting, s.Running, s.Watchers = s.Held+o.Held, s.Waiting+o.Waiting, s.Running+o.Running, s.Watchers+o.Watchers
+	ended := map[State]uint64{}
+	for _, state := range States() {
+		if state.Terminal() {
+			ended[state] = s.Ended[state] + o.Ended[state]
+		}
+	}
+	s.Ended = ended
+	if !o.Since.IsZero() && o.Since.Before(s.Since) {
+		s.Since = o.Since
+	}
+	return s
 }
