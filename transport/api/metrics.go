@@ -32,6 +32,7 @@ func newMetrics(s *Server, reg prometheus.Registerer) *metrics {
 	}
 	// A name that is taken is a mistake in the program: panic as MustRegister does.
 	reg.MustRegister(m.requests, m.duration,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "troupe_ready", Help: "1 where the node takes tasks, else 0."}, s.readiness),
 		gauge("troupe_http_requests_in_flight", "Short requests under way.", &s.requests),
 		gauge("troupe_http_streams_in_flight", "Streams and waits under way.", &s.streams),
 		gauge("troupe_http_uploads_in_flight", "NDJSON batches under way.", &s.uploads),

@@ -35,9 +35,21 @@ type status struct {
 	Status string `json:"status"`
 }
 
+// readyWithin bounds how long it takes to find out.
+const readyWithin = 2 * time.Second
+
+// readiness is what /readyz says, as a number.
+func (s *Server) readiness() float64 {
+	ctx, cancel := context.WithTimeout(s.stopping, readyWithin)
+	defer cancel()
+	if s.tasks.Ready(ctx) != nil {
+		return 0
+	}
+	return 1
+}
+
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
-	const patience = 2 * time.Second
-	ctx, cancel := context.WithTimeout(r.Context(), patience)
+	ctx, cancel := context.WithTimeout(r.Context(), readyWithin)
 	defer cancel()
 	if s.stopping.Err() != nil {
 		s.refuse(w, r, task.ErrClosed)
