@@ -280,14 +280,20 @@ func TestNodesCutFromEachOther(t *testing.T) {
 	store := db.Database(t)
 	var inner []string
 	var wires []*proxy
+	var free []net.Listener
 	for range clusterNodes {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		// No connection of anybody else's comes from this address, so nobody takes
+		// the port until the node does.
+		l, err := net.Listen("tcp", "127.0.0.2:0")
 		if err != nil {
 			t.Fatal(err)
 		}
 		inner = append(inner, l.Addr().String())
-		_ = l.Close()
 		wires = append(wires, newProxy(t, l.Addr().String()))
+		free = append(free, l)
+	}
+	for _, l := range free {
+		_ = l.Close()
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	c := startCluster(ctx, t, db, func(node int) []string {
