@@ -342,6 +342,12 @@ func TestThroughNginx(t *testing.T) {
 	c.ready(ctx, t)
 	await(ctx, t, "Nginx does not lead to a node", func() bool { return w.client.Ready(ctx) == nil })
 
+	// More than Nginx holds of a body once the answer has begun.
+	many := w.lines(c.random, 20_000)
+	w.batch(ctx, many, len(many), nil)
+	if len(w.h.acked) != len(many) {
+		t.Errorf("%d of %d lines were taken", len(w.h.acked), len(many))
+	}
 	feeds, endFeeds := context.WithCancel(ctx)
 	defer endFeeds()
 	w.follow(feeds, &client.Filter{})

@@ -198,6 +198,29 @@ func TestBatchAnswersWhileLinesStillCome(t *testing.T) {
 	}
 }
 
+func TestLongBatchIsOneThoughItGoesInParts(t *testing.T) {
+	c, ctx := realServer(t), t.Context()
+	var lines strings.Builder
+	const blocks, block = 500, 50
+	for i := range blocks { // each a task, a line of no kind, and blank ones
+		fmt.Fprintf(&lines, `{"kind":"echo","payload":%d}`+"\n{}\n"+strings.Repeat("\n", block-2), i)
+	}
+	text := lines.String() + `{"kind":"echo"}` // and no end of line
+	seen := map[int]bool{}
+	summary, err := c.Batch(ctx, strings.NewReader(text), func(l transport.BatchLine) {
+		if seen[l.Line] || (l.Line%block == 1) != (l.Error == nil) {
+			t.Errorf("%+v", l)
+		}
+		seen[l.Line] = true
+	})
+	if err != nil || summary.Accepted != blocks+1 || summary.Refused != blocks || len(seen) != 2*blocks+1 {
+		t.Errorf("%+v with %d answers, %v", summary, len(seen), err)
+	}
+	if status, err := c.BatchStatus(ctx, summary.BatchID); err != nil || status.Total != blocks+1 {
+		t.Errorf("%+v, %v", status, err)
+	}
+}
+
 func TestBatchThatIsCutOffSaysSo(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, `{"batch_id":"b"}`)
