@@ -134,6 +134,11 @@ type (
 		attempt int
 		utterance
 	}
+	recalled struct {
+		attempt int
+		result  json.RawMessage
+		found   bool
+	}
 	tick struct {
 		kind tickKind
 		gen  uint64
@@ -162,6 +167,7 @@ const (
 	tickTimeout
 	tickGrace
 	tickDeadline
+	tickRecall
 	tickKinds
 )
 

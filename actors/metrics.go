@@ -24,6 +24,7 @@ type metrics struct {
 	garbled prometheus.Counter
 	parked  prometheus.Counter
 	ended   *prometheus.CounterVec
+	cached  *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -63,9 +64,12 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "troupe_tasks_ended_total", Help: "Tasks that ended, by state.",
 		}, []string{"state"}),
+		cached: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "troupe_tasks_cached_total", Help: "Tasks with a cache that succeeded, by how they came to their result.",
+		}, []string{"status"}),
 	}
 	for _, c := range []prometheus.Collector{
-		m.batch, m.commit, m.delay, m.held, m.waiting, m.running, m.watched, m.lost, m.panics, m.buried, m.fenced, m.garbled, m.parked, m.ended,
+		m.batch, m.commit, m.delay, m.held, m.waiting, m.running, m.watched, m.lost, m.panics, m.buried, m.fenced, m.garbled, m.parked, m.ended, m.cached,
 	} {
 		if err := r.Register(c); err != nil {
 			return nil, err

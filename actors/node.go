@@ -35,6 +35,8 @@ type Config struct {
 	Line Line
 	// Hints tells other nodes of work, beside the line; nil: nothing does.
 	Hints Hints
+	// Results is asked for results before the store is; nil: only the store is.
+	Results Results
 }
 
 // Hints carries between nodes that there is work of some kinds. It may be lost.
@@ -143,10 +145,14 @@ func launch(ctx context.Context, cfg Config, m *metrics) (_ *Node, err error) {
 	if err := n.join(ctx); err != nil {
 		return nil, fmt.Errorf("join the store: %w", err)
 	}
-	if err := n.bury(ctx); err != nil {
+	// A life that ends before it has begun is not waited for.
+	within, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(n.life, cancel)()
+	if err := n.bury(within); err != nil {
 		return nil, fmt.Errorf("free the tasks of dead nodes: %w", err)
 	}
-	overview, err := cfg.Store.Overview(ctx, task.Scope{})
+	overview, err := cfg.Store.Overview(within, task.Scope{})
 	if err != nil {
 		return nil, fmt.Errorf("read the queues: %w", err)
 	}

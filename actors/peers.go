@@ -108,7 +108,7 @@ const (
 	gatherWork   = 5 * time.Millisecond   // what is freed meanwhile is told at once
 	silentPulses = 3                      // so many missed, and it is not listened to
 	servedPulses = 10                     // so many missed, and it is not told any more
-	callWithin   = 10 * time.Second       // of a call that waits for the other's disk
+	callWithin   = 4 * time.Second        // of a call that waits for the other's disk
 	feedsBehind  = 500 * time.Millisecond // after which a view begun before the others knew is read again
 )
 
@@ -242,7 +242,7 @@ func (p *peers) forget(ctx actor.Context, lost task.Incarnation) {
 	}
 	for token, c := range p.calls {
 		if c.to == lost {
-			p.answer(ctx, wire.Answer{Token: token, Err: wire.ErrorText(task.ErrUnavailable)})
+			p.answer(ctx, wire.Answer{Token: token, Err: wire.ErrorText(task.ErrUnreachable)})
 		}
 	}
 	for key := range p.served {
@@ -276,7 +276,7 @@ func (p *peers) expire(ctx actor.Context) {
 	}
 	for token, c := range p.calls {
 		if now.After(c.by) {
-			p.answer(ctx, wire.Answer{Token: token, Err: wire.ErrorText(task.ErrUnavailable)})
+			p.answer(ctx, wire.Answer{Token: token, Err: wire.ErrorText(task.ErrUnreachable)})
 		}
 	}
 	p.learnFollows()
@@ -425,7 +425,7 @@ func (p *peers) ask(ctx actor.Context, msg farAsk) {
 	p.last++
 	p.calls[p.last] = farCall{who: ctx.Sender(), to: msg.to, by: time.Now().Add(callWithin)}
 	if p.members[msg.to] == nil {
-		p.answer(ctx, wire.Answer{Token: p.last, Err: wire.ErrorText(task.ErrUnavailable)})
+		p.answer(ctx, wire.Answer{Token: p.last, Err: wire.ErrorText(task.ErrUnreachable)})
 		return
 	}
 	p.tell(msg.to, msg.message(p.last))

@@ -49,7 +49,8 @@ type taskActor struct {
 	attempt  int  // its number
 	quota    *window
 	cutOff   error // why it was cut off; nil while it was not
-	starting bool  // its start must be stored before it runs
+	starting bool  // its start must be stored before it runs, and a result looked for
+	waited   bool  // it was parked before
 
 	// What is being stored, in order.
 	disk      task.Task // the row as the journal last said it is
@@ -105,6 +106,8 @@ func (a *taskActor) Receive(ctx actor.Context) {
 		a.start(ctx)
 	case said:
 		a.said(ctx, msg)
+	case recalled:
+		a.recalled(ctx, msg)
 	case finished:
 		a.finished(ctx, msg)
 	case wrote:
@@ -201,6 +204,7 @@ func (a *taskActor) start(ctx actor.Context) {
 		return
 	}
 	a.attempt, a.busy, a.cutOff, a.starting = step.Task.Attempt, true, nil, must
+	a.waited = a.row.Called
 	a.quota = newWindow(windowBytes, a.node.cfg.Limits.Log)
 	a.step(ctx, step)
 	a.writes[len(a.writes)-1].start = true
@@ -315,17 +319,28 @@ func (a *taskActor) wrote(ctx actor.Context, msg wrote) {
 	a.show(ctx)
 	switch {
 	case w.start && a.starting && a.row.State == task.Running:
-		if h := a.node.handler(a.row.Kind); h != nil {
-			a.run(ctx, h)
+		if a.row.Cache.TTL > 0 {
+			a.recall(ctx)
 		} else {
-			a.finished(ctx, finished{attempt: a.attempt, failure: &task.Failure{Code: task.CodeError, Message: "no handler", Retryable: true}})
+			a.begin(ctx)
 		}
+	case a.row.State == task.Succeeded:
+		a.node.share(w.row)
 	case a.unsent >= flushBytes && !a.flushing:
 		a.flush(ctx)
 	}
 	if len(a.writes) == 0 {
 		a.settled(ctx)
 	}
+}
+
+// begin runs the attempt whose start is on disk.
+func (a *taskActor) begin(ctx actor.Context) {
+	if h := a.node.handler(a.row.Kind); h != nil {
+		a.run(ctx, h)
+		return
+	}
+	a.finished(ctx, finished{attempt: a.attempt, failure: &task.Failure{Code: task.CodeError, Message: "no handler", Retryable: true}})
 }
 
 // settled acts once everything decided so far is on disk.
@@ -402,6 +417,9 @@ func (a *taskActor) fail(ctx actor.Context, f task.Failure) {
 func (a *taskActor) end(ctx actor.Context, s task.Step) {
 	a.node.counters.ended[s.Task.State].Add(1)
 	a.node.metrics.ended.WithLabelValues(s.Task.State.String()).Inc()
+	if s.Task.Cached != "" {
+		a.node.metrics.cached.WithLabelValues(string(s.Task.Cached)).Inc()
+	}
 	a.give(ctx, s)
 }
 
@@ -443,9 +461,7 @@ func (a *taskActor) maybeLeave(ctx actor.Context) {
 func (a *taskActor) lost(ctx actor.Context, err error) {
 	a.node.metrics.lost.Inc()
 	a.node.log.Warn("lost a held task", "task", a.row.ID.String(), "error", err)
-	if a.busy {
-		ctx.Send(a.node.workers, abort{id: a.row.ID, attempt: a.attempt, cause: ErrLost})
-	}
+	a.cut(ctx, ErrLost)
 	a.letGo(ctx)
 }
 
@@ -547,6 +563,8 @@ func (a *taskActor) tick(ctx actor.Context, msg tick) {
 		if a.busy && a.row.State == task.Running && a.row.Attempt == a.attempt {
 			a.fail(ctx, *timeoutFailure(a.row.Timeout))
 		}
+	case tickRecall:
+		a.recalled(ctx, recalled{attempt: a.attempt})
 	default: // tickDeadline
 		if step, err := a.row.Expire(now); err == nil && !a.leaving {
 			a.end(ctx, step)

@@ -78,7 +78,8 @@ var errHeld = errors.New("held by a node")
 
 // Cancel ends a task, and returns when that is on disk.
 func (n *Node) Cancel(ctx context.Context, namespace string, id task.ID, reason string) (task.Task, error) {
-	for range changeAttempts {
+	why := task.ErrUnavailable
+	for began := time.Now(); time.Since(began) < cancelWithin; {
 		answer, err := ask[any](ctx, n, n.holder, forTask{id: id, msg: cancel{namespace: namespace, reason: reason}})
 		if err != nil {
 			return task.Task{}, err
@@ -101,7 +102,11 @@ func (n *Node) Cancel(ctx context.Context, namespace string, id task.ID, reason 
 		}
 		wait := 5 * time.Millisecond // held, but its actor is not there yet
 		if t.Holder != n.incarnation {
-			if t, err = n.cancelThere(ctx, t, reason); !errors.Is(err, task.ErrStale) && !errors.Is(err, task.ErrUnavailable) {
+			t, err = n.cancelThere(ctx, t, reason)
+			switch {
+			case errors.Is(err, task.ErrUnreachable):
+				why = err
+			case !errors.Is(err, task.ErrStale) && !errors.Is(err, task.ErrUnavailable):
 				return t, err
 			}
 			wait = 100 * time.Millisecond // it goes to somebody else, or its node dies
@@ -112,8 +117,12 @@ func (n *Node) Cancel(ctx context.Context, namespace string, id task.ID, reason 
 			return task.Task{}, context.Cause(ctx)
 		}
 	}
-	return task.Task{}, task.ErrUnavailable
+	return task.Task{}, why
 }
+
+// cancelWithin is how long a cancel is tried for a task that is on its way from one
+// node to another, or held by one that cannot be reached.
+const cancelWithin = 8 * time.Second
 
 // cancelThere has another node cancel a task it holds: only the holder knows
 // what watchers have seen of an attempt, and the end must come behind that.
@@ -237,6 +246,8 @@ func waitingFor(t task.Task) *task.Waiting {
 	case task.OfQueue, task.OfKey:
 	case task.OfRate:
 		w.Reason = task.WaitsForRate
+	case task.OfCache:
+		return &task.Waiting{Reason: task.WaitsForResult}
 	case task.OfPool:
 		w.Reason, w.Resource = task.WaitsForResource, p.Limit.Name
 		w.Needed, w.Free = t.Resources[p.Limit.Name], max(0, p.Most-p.Used)
@@ -373,8 +384,8 @@ func (n *Node) Incarnation() task.Incarnation { return n.incarnation }
 
 // Ready says whether the node takes work: nil, or why not.
 func (n *Node) Ready() error {
-	if n.draining.Load() || n.stopped.Load() {
-		return task.ErrClosed
+	if n.draining.Load() || n.stopped.Load() || n.isLost() {
+		return n.closed()
 	}
 	return nil
 }

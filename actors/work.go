@@ -84,7 +84,7 @@ func ask[T any](ctx context.Context, n *Node, to *actor.PID, msg any) (T, error)
 	n.asking.Store(future, nil)
 	defer n.asking.Delete(future)
 	if n.stopped.Load() { // or was, before it could see that we ask
-		return zero, task.ErrClosed
+		return zero, n.closed()
 	}
 	answer, err := future.Result()
 	if err != nil {
@@ -101,6 +101,15 @@ func ask[T any](ctx context.Context, n *Node, to *actor.PID, msg any) (T, error)
 		return zero, task.ErrStale // such as notHeld, where the caller wants a task
 	}
 	return typed, nil
+}
+
+// closed says why the node does nothing any more: one that lost its lease is back
+// in a moment.
+func (n *Node) closed() error {
+	if n.isLost() {
+		return task.ErrUnavailable
+	}
+	return task.ErrClosed
 }
 
 // abandoned is the answer to what was asked of actors that have stopped: they

@@ -69,6 +69,7 @@ var answers = []struct {
 	{task.ErrQueueFull, http.StatusTooManyRequests, "queue_full", "Too many tasks wait; try again later."},
 	{task.ErrTooFast, http.StatusTooManyRequests, "rate_limited", "Tasks come faster than this server takes them; try again later."},
 	{task.ErrUnavailable, http.StatusServiceUnavailable, "store_unavailable", "The server cannot store anything right now; nothing was accepted."},
+	{task.ErrUnreachable, http.StatusServiceUnavailable, "node_unreachable", "The node that holds this task cannot be reached right now; try again later."},
 	{task.ErrUnknown, http.StatusServiceUnavailable, "outcome_unknown", "The server cannot tell whether this was stored; ask again with the same id or key."},
 	{task.ErrClosed, http.StatusServiceUnavailable, "shutting_down", "This server is shutting down."},
 	{task.ErrCursorAhead, http.StatusConflict, "cursor_ahead", "No event of this task has this cursor yet."},

@@ -38,6 +38,7 @@ var codes = map[string]struct {
 	"ErrTooFast":     {task.ErrTooFast, 429, "rate_limited"},
 	"ErrQueueFull":   {task.ErrQueueFull, 429, "queue_full"},
 	"ErrUnavailable": {task.ErrUnavailable, 503, "store_unavailable"},
+	"ErrUnreachable": {task.ErrUnreachable, 503, "node_unreachable"},
 	"ErrUnknown":     {task.ErrUnknown, 503, "outcome_unknown"},
 	"ErrClosed":      {task.ErrClosed, 503, "shutting_down"},
 	"ErrCursorAhead": {task.ErrCursorAhead, 409, "cursor_ahead"},

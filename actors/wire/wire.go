@@ -255,7 +255,7 @@ func read[M any](raw []byte) (any, error) {
 
 // crossing lists the errors that keep their meaning from node to node.
 var crossing = []error{
-	task.ErrNotFound, task.ErrStale, task.ErrTerminal, task.ErrNotTerminal, task.ErrUnavailable, task.ErrUnknown,
+	task.ErrNotFound, task.ErrStale, task.ErrTerminal, task.ErrNotTerminal, task.ErrUnavailable, task.ErrUnreachable, task.ErrUnknown,
 	task.ErrClosed, task.ErrCursorAhead,
 }
 

@@ -21,6 +21,7 @@ var (
 	ErrQueueFull   = errors.New("queue is full")                    // the namespace's bound is reached
 	ErrTooFast     = errors.New("more tasks than the rate lets in") // see [TooFastError]
 	ErrUnavailable = errors.New("the store cannot take writes")     // disk full, or no answer; nothing was kept
+	ErrUnreachable = errors.New("the node that holds the task cannot be reached") // nor is it known to be dead
 	ErrUnknown     = errors.New("the fate of a write is unknown")   // read back before answering
 	ErrClosed      = errors.New("the node is shutting down")        // take nothing new
 	ErrCursorAhead = errors.New("cursor is ahead of the task log")  // no such event has been

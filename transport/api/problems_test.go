@@ -98,6 +98,7 @@ func TestEveryCodeIsAnswered(t *testing.T) {
 		{code: "idempotency_key_reused", method: "POST", path: "/v1/tasks", body: echo, given: refusing(task.ErrKeyReused)},
 		{code: "task_failed", method: "GET", path: two + "/result"},
 		{code: "queue_full", method: "POST", path: "/v1/tasks", body: echo, given: refusing(task.ErrQueueFull)},
+		{code: "node_unreachable", method: "POST", path: "/v1/tasks", body: echo, given: refusing(task.ErrUnreachable)},
 		{code: "rate_limited", method: "POST", path: "/v1/tasks", body: echo, given: refusing(&task.TooFastError{After: 2500 * time.Millisecond})},
 		{code: "too_many_requests", method: "GET", path: "/v1/tasks", given: func(f *front) { f.requests.most = 0 }},
 		{code: "too_many_requests", method: "POST", path: "/v1/tasks", body: echo, given: func(f *front) { f.bodies.most = 5 }},
