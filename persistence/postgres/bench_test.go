@@ -77,7 +77,7 @@ func endsAt(tb testing.TB, tasks []task.Task, at time.Time) (ms []task.Mutation)
 
 func durable(b *testing.B) string {
 	b.Helper()
-	return pgtest.New(b, "fsync=on", "full_page_writes=on", "shared_buffers=256MB", "max_wal_size=4GB").Database(b)
+	return pgtest.New(b, "fsync=on", "full_page_writes=on", "shared_buffers=256MB", "max_wal_size=4GB", "autovacuum_naptime=10s").Database(b)
 }
 
 // BenchmarkTask is what a task that runs at once costs: its insert and its end.
