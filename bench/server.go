@@ -30,28 +30,44 @@ type server struct {
 // startServer builds the binary and starts it on a fresh data directory, or
 // takes the server it is told.
 func startServer(ctx context.Context, o options, stderr io.Writer) (*server, error) {
-	s := &server{http: &http.Client{Transport: &http.Transport{
-		MaxIdleConns: 4096, MaxIdleConnsPerHost: 4096, DisableCompression: true,
-	}}}
 	if o.server != "" {
-		s.url = strings.TrimSuffix(o.server, "/")
+		s := &server{url: strings.TrimSuffix(o.server, "/"), http: newHTTP()}
 		return s, s.waitReady(ctx)
 	}
 	dir, err := os.MkdirTemp("", "troupe-bench-")
 	if err != nil {
 		return nil, fmt.Errorf("make a data directory: %w", err)
 	}
-	s.dir = dir
 	binary := o.binary
 	if binary == "" {
-		binary = filepath.Join(dir, "troupe")
-		fmt.Fprintln(stderr, "bench: building the server")
-		build := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/troupe") //nolint:gosec // into our own directory
-		build.Stderr = stderr
-		if err := build.Run(); err != nil {
-			return nil, fmt.Errorf("build the server: %w", err)
-		}
+		binary, err = build(ctx, dir, stderr)
 	}
+	var s *server
+	if err == nil {
+		s, err = launch(ctx, binary, "--data", filepath.Join(dir, "data"))
+	}
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	s.dir = dir
+	return s, nil
+}
+
+// build makes the troupe binary in dir.
+func build(ctx context.Context, dir string, stderr io.Writer) (string, error) {
+	fmt.Fprintln(stderr, "bench: building the server")
+	binary := filepath.Join(dir, "troupe")
+	//nolint:gosec // into our own directory
+	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "github.com/troupe-run/troupe/cmd/troupe")
+	build.Stderr = stderr
+	if err := build.Run(); err != nil {
+		return "", fmt.Errorf("build the server: %w", err)
+	}
+	return binary, nil
+}
+
+// launch starts a server on a free port and waits until it is ready.
+func launch(ctx context.Context, binary string, args ...string) (*server, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("find a free port: %w", err)
@@ -60,10 +76,9 @@ func startServer(ctx context.Context, o options, stderr io.Writer) (*server, err
 	if err := l.Close(); err != nil {
 		return nil, fmt.Errorf("find a free port: %w", err)
 	}
-	s.url = "http://" + address
-	s.stderr = new(bytes.Buffer)
-	//nolint:gosec // our own binary
-	s.cmd = exec.CommandContext(context.WithoutCancel(ctx), binary, "serve", "--listen", address, "--data", filepath.Join(dir, "data"), "--log-level", "warn")
+	s := &server{url: "http://" + address, http: newHTTP(), stderr: new(bytes.Buffer)}
+	args = append([]string{"serve", "--listen", address, "--log-level", "warn"}, args...)
+	s.cmd = exec.CommandContext(context.WithoutCancel(ctx), binary, args...) //nolint:gosec // our own binary
 	s.cmd.Stderr = s.stderr
 	if err := s.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start the server: %w", err)
@@ -74,6 +89,12 @@ func startServer(ctx context.Context, o options, stderr io.Writer) (*server, err
 		return nil, fmt.Errorf("%w; it said: %s", err, s.stderr)
 	}
 	return s, nil
+}
+
+func newHTTP() *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		MaxIdleConns: 4096, MaxIdleConnsPerHost: 4096, DisableCompression: true,
+	}}
 }
 
 func (s *server) waitReady(ctx context.Context) error {
@@ -119,20 +140,8 @@ func (s *server) usage() usage {
 	if s.pid == 0 {
 		return usage{}
 	}
-	var u usage
+	u := usage{cpu: processTime(s.pid)}
 	proc := "/proc/" + strconv.Itoa(s.pid)
-	if stat, err := os.ReadFile(proc + "/stat"); err == nil { //nolint:gosec // of our own child
-		// Behind the name in brackets: field 12 and 13 are user and system ticks
-		// of a hundredth of a second.
-		if i := bytes.LastIndexByte(stat, ')'); i > 0 {
-			fields := strings.Fields(string(stat[i+1:]))
-			if len(fields) > 13 {
-				user, _ := strconv.ParseFloat(fields[11], 64)
-				system, _ := strconv.ParseFloat(fields[12], 64)
-				u.cpu = (user + system) / 100
-			}
-		}
-	}
 	if status, err := os.ReadFile(proc + "/status"); err == nil { //nolint:gosec // of our own child
 		for line := range strings.Lines(string(status)) {
 			if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
@@ -142,6 +151,24 @@ func (s *server) usage() usage {
 		}
 	}
 	return u
+}
+
+// processTime is the CPU time of a process and of its children that are gone, in
+// seconds; zero when it is gone itself.
+func processTime(pid int) float64 {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0
+	}
+	// Behind the name in brackets: user and system ticks of a hundredth of a second,
+	// its own and those of its children.
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	sum := 0.0
+	for _, field := range fields[11:15] {
+		ticks, _ := strconv.ParseFloat(field, 64)
+		sum += ticks
+	}
+	return sum / 100
 }
 
 // fsyncRate is this machine's limit for durable writes one after the other:

@@ -67,6 +67,10 @@ func (s *server) ended(ctx context.Context) (int, error) {
 	return stats.Counts["succeeded"], nil
 }
 
+// lookEvery is how exact the last end is known. Looking more often would load what
+// is measured.
+const lookEvery = 10 * time.Millisecond
+
 // awaitEnded waits until n more tasks than before have ended.
 func (s *server) awaitEnded(ctx context.Context, before, n int) error {
 	for {
@@ -80,19 +84,21 @@ func (s *server) awaitEnded(ctx context.Context, before, n int) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(5 * time.Millisecond):
+		case <-time.After(lookEvery):
 		}
 	}
 }
 
-// load submits n tasks by so many callers and tells how long each call took.
-func (s *server) load(ctx context.Context, callers, n int) ([]time.Duration, error) {
+// load submits n tasks by so many callers, who are spread over the nodes, and
+// tells how long each call took.
+func load(ctx context.Context, nodes []*server, callers, n int) ([]time.Duration, error) {
 	var left atomic.Int64
 	left.Store(int64(n))
 	var mu sync.Mutex
 	var all []time.Duration
 	group, groupCtx := errgroup.WithContext(ctx)
-	for range callers {
+	for i := range callers {
+		s := nodes[i%len(nodes)]
 		group.Go(func() error {
 			var mine []time.Duration
 			for left.Add(-1) >= 0 {
@@ -108,39 +114,52 @@ func (s *server) load(ctx context.Context, callers, n int) ([]time.Duration, err
 			return nil
 		})
 	}
-	return all, group.Wait()
+	err := group.Wait()
+	return all, err
 }
 
-func oneByOne(ctx context.Context, s *server, callers, n int) (throughput, error) {
-	before, err := s.ended(ctx)
+func oneByOne(ctx context.Context, nodes []*server, callers, n int) (throughput, error) {
+	return untilEnded(ctx, nodes, n, func() error {
+		_, err := load(ctx, nodes, callers, n)
+		return err
+	})
+}
+
+// batches streams n tasks as NDJSON, a share to each node.
+func batches(ctx context.Context, nodes []*server, n int) (throughput, error) {
+	return untilEnded(ctx, nodes, n, func() error {
+		group, groupCtx := errgroup.WithContext(ctx)
+		for i, s := range nodes {
+			share := n*(i+1)/len(nodes) - n*i/len(nodes)
+			group.Go(func() error { return s.batch(groupCtx, share) })
+		}
+		return group.Wait()
+	})
+}
+
+// untilEnded has n tasks submitted and tells how soon they were accepted, and ended.
+func untilEnded(ctx context.Context, nodes []*server, n int, submit func() error) (throughput, error) {
+	before, err := nodes[0].ended(ctx)
 	if err != nil {
 		return throughput{}, err
 	}
 	began := time.Now()
-	if _, err := s.load(ctx, callers, n); err != nil {
+	if err := submit(); err != nil {
 		return throughput{}, err
 	}
 	accepted := time.Since(began)
-	if err := s.awaitEnded(ctx, before, n); err != nil {
+	if err := nodes[0].awaitEnded(ctx, before, n); err != nil {
 		return throughput{}, err
 	}
-	return rates(n, accepted, time.Since(began)), nil
+	ended := time.Since(began)
+	return throughput{Tasks: n, Accepted: float64(n) / accepted.Seconds(), Ended: float64(n) / ended.Seconds()}, nil
 }
 
-func rates(n int, accepted, ended time.Duration) throughput {
-	return throughput{Tasks: n, Accepted: float64(n) / accepted.Seconds(), Ended: float64(n) / ended.Seconds()}
-}
-
-// batches streams n tasks as NDJSON and counts the answers.
-func batches(ctx context.Context, s *server, n int) (throughput, error) {
-	before, err := s.ended(ctx)
-	if err != nil {
-		return throughput{}, err
-	}
-	began := time.Now()
+// batch streams n tasks as NDJSON and counts the answers.
+func (s *server) batch(ctx context.Context, n int) error {
 	resp, err := s.post(ctx, "/v1/batches", "application/x-ndjson", bytes.NewReader(bytes.Repeat([]byte(echo+"\n"), n)))
 	if err != nil {
-		return throughput{}, err
+		return err
 	}
 	defer resp.Body.Close()
 	answers := 0
@@ -151,41 +170,37 @@ func batches(ctx context.Context, s *server, n int) (throughput, error) {
 			Error json.RawMessage `json:"error"`
 		}
 		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
-			return throughput{}, fmt.Errorf("decode %q: %w", lines.Bytes(), err)
+			return fmt.Errorf("decode %q: %w", lines.Bytes(), err)
 		}
 		if line.Error != nil {
-			return throughput{}, fmt.Errorf("a line was refused: %s", line.Error)
+			return fmt.Errorf("a line was refused: %s", line.Error)
 		}
 		if line.ID != "" {
 			answers++
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return throughput{}, err
+		return err
 	}
 	if answers != n {
-		return throughput{}, fmt.Errorf("%d answers for %d lines", answers, n)
+		return fmt.Errorf("%d answers for %d lines", answers, n)
 	}
-	accepted := time.Since(began)
-	if err := s.awaitEnded(ctx, before, n); err != nil {
-		return throughput{}, err
-	}
-	return rates(n, accepted, time.Since(began)), nil
+	return nil
 }
 
 // inFlight measures the answers of POST /v1/tasks with so many requests at once.
-func inFlight(ctx context.Context, s *server, callers, n int) (spread, error) {
-	all, err := s.load(ctx, callers, n)
+func inFlight(ctx context.Context, nodes []*server, callers, n int) (spread, error) {
+	all, err := load(ctx, nodes, callers, n)
 	return spreadOf(all), err
 }
 
-// probe submits tasks one after the other to an idle server and tells when each
-// started and ended, by the server's own times.
-func probe(ctx context.Context, s *server, n int) (probed, error) {
+// probe submits tasks one after the other, each to the idle server it is told, and
+// tells when they started, by the server's own times, and ended.
+func probe(ctx context.Context, next func() *server, n int) (probed, error) {
 	var starts, ends []time.Duration
 	for range n {
 		began := time.Now()
-		resp, err := s.wait(ctx)
+		resp, err := next().wait(ctx)
 		if err != nil {
 			return probed{}, err
 		}
