@@ -2,16 +2,21 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestClusterIsMeasured keeps the harness alive. It says nothing about speed.
 func TestClusterIsMeasured(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
 	var out, said bytes.Buffer
-	err := run(t.Context(), strings.Fields("cluster --nodes 1,2 --tasks 1500 --turns 1 --callers 6 --probes 5 --streams 3 --limits 1 --json"), &out, &said)
+	args := "cluster --nodes 1,2 --tasks 1501 --turns 1 --callers 6 --probes 5 --streams 3 --limits 1 --json"
+	err := run(ctx, strings.Fields(args), &out, &said)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, said.String())
 	}
@@ -42,7 +47,10 @@ func TestClusterIsMeasured(t *testing.T) {
 			}
 		}
 		for _, load := range []map[string]json.RawMessage{s.Batches, s.OneByOne} {
-			for _, name := range []string{"ended_per_second", "nodes_cpu_us_per_task", "postgresql_cpu_us_per_task", "cores_busy", "commits_per_second", "wal_bytes_per_task"} {
+			for _, name := range []string{
+				"ended_per_second", "nodes_cpu_us_per_task", "postgresql_cpu_us_per_task",
+				"cores_busy", "commits_per_second", "wal_bytes_per_task",
+			} {
 				var f figure
 				if err := json.Unmarshal(load[name], &f); err != nil || f.Median <= 0 {
 					t.Errorf("%d nodes: %s is %s", s.Nodes, name, load[name])
