@@ -85,4 +85,8 @@ func TestWhatNodesCannotUseIsRefused(t *testing.T) {
 	if place := c.place(); place != "postgres://db/x" {
 		t.Error(place)
 	}
+	c.store = "postgres://u:hidden%zz@db/x"
+	if place := c.place(); strings.Contains(place, "hidden") {
+		t.Error(place)
+	}
 }

@@ -318,7 +318,10 @@ func checkConfig(texts, sources map[string]string, person bool) (*config, error)
 // place says where the data is, without a password.
 func (c *config) place() string {
 	u, err := url.Parse(c.store)
-	if err != nil || u.Host == "" {
+	switch {
+	case strings.HasPrefix(c.store, "postgres") && (err != nil || u.Host == ""):
+		return "PostgreSQL"
+	case err != nil || u.Host == "":
 		return c.store
 	}
 	return u.Scheme + "://" + u.Host + u.Path

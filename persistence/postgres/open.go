@@ -19,7 +19,7 @@ import (
 // Options says how a store is opened. The zero value is what a server wants.
 type Options struct {
 	Log *slog.Logger // nil: silent
-	// NoMigrate leaves the schema as it is; one that is not the newest is refused.
+	// NoMigrate leaves the schema as it is; one that is older than we know is refused.
 	NoMigrate bool
 	// Patience bounds every call, and every statement by the server's own clock;
 	// 10 s otherwise. A caller's deadline that comes first goes first.
@@ -32,6 +32,7 @@ const (
 	connectWithin      = 5 * time.Second
 	pingWithin         = time.Second // of a connection that rested, or it is taken for lost
 	arriveWithin       = 30 * time.Second
+	migrateWithin      = time.Hour
 	arriveEvery        = 250 * time.Millisecond
 )
 
@@ -76,13 +77,14 @@ func Open(ctx context.Context, url string, opt Options) (*Store, error) {
 }
 
 // arrive sees to the schema, and waits for a server that does not answer yet: what
-// starts together does not start in order.
+// starts together does not start in order. A migration takes the time it takes.
 func (s *Store) arrive(ctx context.Context, config *pgx.ConnConfig, mayMigrate bool) error {
-	within, cancel := context.WithTimeout(ctx, arriveWithin)
+	within, cancel := context.WithTimeout(ctx, migrateWithin)
 	defer cancel()
+	began := time.Now()
 	for told := false; ; {
 		err := migrate(within, config, s.log, mayMigrate)
-		if err == nil || !severed(err) {
+		if err == nil || !severed(err) || time.Since(began) > arriveWithin {
 			return err
 		}
 		if !told {

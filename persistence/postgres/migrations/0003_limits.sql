@@ -32,3 +32,6 @@ ALTER TABLE troupe.tasks
     ADD COLUMN home   bigint,                         -- the lane to go back to
     ADD COLUMN called boolean NOT NULL DEFAULT false; -- was parked, and may try again
 CREATE INDEX live_parked ON troupe.tasks_live (parked, rank, n) WHERE parked IS NOT NULL;
+
+-- What is swept leaves dead rows where the next sweep begins.
+ALTER TABLE troupe.tasks_ended SET (autovacuum_vacuum_cost_delay = 0);
