@@ -65,7 +65,7 @@ func (n *Node) result(ctx context.Context, t task.Task) (result json.RawMessage,
 
 // share puts a result that is on disk beside the store too.
 func (n *Node) share(t task.Task) {
-	if n.cfg.Results == nil || t.Cached != task.CacheMiss {
+	if n.cfg.Results == nil {
 		return
 	}
 	n.work(func(ctx context.Context) {

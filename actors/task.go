@@ -324,7 +324,7 @@ func (a *taskActor) wrote(ctx actor.Context, msg wrote) {
 		} else {
 			a.begin(ctx)
 		}
-	case a.row.State == task.Succeeded:
+	case w.row.Cached == task.CacheMiss:
 		a.node.share(w.row)
 	case a.unsent >= flushBytes && !a.flushing:
 		a.flush(ctx)
@@ -576,13 +576,13 @@ func (a *taskActor) tick(ctx actor.Context, msg tick) {
 // after sends a tick of one kind to this actor in a while; an earlier one of
 // that kind still under way is void.
 func (a *taskActor) after(ctx actor.Context, kind tickKind, wait time.Duration) {
-	a.gens[kind]++
-	gen, self, root := a.gens[kind], ctx.Self(), a.node.root
 	a.stopTimer(kind)
+	gen, self, root := a.gens[kind], ctx.Self(), a.node.root
 	a.timers[kind] = time.AfterFunc(max(0, wait), func() { root.Send(self, tick{kind: kind, gen: gen}) })
 }
 
 func (a *taskActor) stopTimer(kind tickKind) {
+	a.gens[kind]++
 	if a.timers[kind] != nil {
 		a.timers[kind].Stop()
 		a.timers[kind] = nil

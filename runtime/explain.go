@@ -36,6 +36,8 @@ func inWords(t task.Task, w *task.Waiting) string {
 		return fmt.Sprintf("Of tasks of its queue %q at most %s run at once.", w.Limit.Name, w.Most)
 	case task.WaitsForRate:
 		return fmt.Sprintf("Tasks of its queue %q start only so often, and others stand before it.", w.Limit.Name)
+	case task.WaitsForResult:
+		return "An identical task is running, whose result it may use."
 	case task.WaitsPaused:
 		return fmt.Sprintf("Its queue %q is paused.", t.Queue)
 	case task.WaitsForHandler:

@@ -49,6 +49,7 @@ type options struct {
 	lease     time.Duration
 	peers     *Peers
 	hints     Hints
+	results   Results
 	rate      task.Rate
 	rates     Rates
 	retention task.Retention
@@ -104,6 +105,14 @@ type Hints = actors.Hints
 // WithHints lets nodes tell each other of work by another way than their own lines,
 // for where those are cut or not there.
 func WithHints(h Hints) Option { return func(o *options) { o.hints = h } }
+
+// Results keeps results beside the store, where they are found faster. It may lose
+// them.
+type Results = actors.Results
+
+// WithResults has tasks with a cache look for results in r before they look in the
+// store.
+func WithResults(r Results) Option { return func(o *options) { o.results = r } }
 
 // WithSubmitRate bounds how many tasks of a namespace are taken: of all nodes
 // together as far as shared can say, which may be nil, else of this node.
@@ -162,7 +171,7 @@ func (r *Runtime) start(ctx context.Context, o *options) (node *actors.Node, err
 	cfg := actors.Config{
 		Store: r.store, Log: o.log, Metrics: o.metrics, Name: o.name, Address: o.address,
 		Capacity: capacity(o.capacity), Limits: r.limits, Lease: o.lease, Retention: o.retention,
-		Hints: o.hints,
+		Hints: o.hints, Results: o.results,
 	}
 	if o.peers != nil {
 		if r.gateway, err = actors.OpenGateway(*o.peers, o.log); err != nil {

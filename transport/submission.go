@@ -26,6 +26,14 @@ type Submission struct {
 
 	ConcurrencyKey   string `json:"concurrency_key,omitempty" doc:"At most concurrency_limit tasks with this key run at once, in the whole cluster"`
 	ConcurrencyLimit int    `json:"concurrency_limit,omitempty" minimum:"0" default:"1"`
+
+	Cache *CacheSubmission `json:"cache,omitempty" doc:"Use the result of an earlier success of the same kind and key; identical tasks run one at a time"`
+}
+
+// CacheSubmission says how a task shares its result with others.
+type CacheSubmission struct {
+	Key string `json:"key,omitempty" doc:"What makes tasks of a kind identical; the payload unless named"`
+	TTL string `json:"ttl" example:"1h" doc:"For how long its result serves others, 1s to 720h"`
 }
 
 // RetrySubmission is the retry policy of a submission; what it leaves out is
@@ -79,6 +87,13 @@ func (s Submission) Spec(namespace string, now time.Time) (task.Spec, error) {
 	}
 	if s.Deadline != nil {
 		spec.Deadline = time.Time(*s.Deadline)
+	}
+	if s.Cache != nil {
+		ttl, err := time.ParseDuration(s.Cache.TTL)
+		if err != nil || ttl == 0 {
+			bad = append(bad, task.Violation{Field: "cache.ttl", Message: `must be a duration such as "10m" or "1h"`})
+		}
+		spec.Cache = task.Cache{Key: s.Cache.Key, TTL: ttl}
 	}
 	if s.Retry != nil {
 		spec.Retry = task.DefaultRetry

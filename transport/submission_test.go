@@ -23,11 +23,13 @@ func TestSubmissionSaysWhatItMeans(t *testing.T) {
 				ID: idA.String(), Kind: "k", Queue: "q", Priority: 7, Payload: json.RawMessage("1.0"), Resources: task.Resources{"cpu": 1},
 				Labels: map[string]string{"a": "b"}, RunAt: &at, Timeout: "1.5s", Deadline: &at, MaxAttempts: 9,
 				Retry: &RetrySubmission{Initial: "2s", Factor: 3, Max: "1m", Jitter: &jitter}, UniqueKey: "u",
+				Cache: &CacheSubmission{Key: "c", TTL: "1h"},
 			},
 			task.Spec{
 				ID: idA, Namespace: "acme", Kind: "k", Queue: "q", Priority: 7, Payload: json.RawMessage("1.0"), Resources: task.Resources{"cpu": 1},
 				Labels: map[string]string{"a": "b"}, RunAt: epoch.Add(time.Hour), Timeout: 1500 * time.Millisecond, Deadline: epoch.Add(time.Hour),
 				MaxAttempts: 9, Retry: task.Retry{Initial: 2 * time.Second, Factor: 3, Max: time.Minute, Jitter: 0.7}, UniqueKey: "u",
+				Cache: task.Cache{Key: "c", TTL: time.Hour},
 			},
 		},
 		"hardly any":     {Submission{Kind: "k"}, task.Spec{Namespace: "acme", Kind: "k"}},
@@ -75,6 +77,9 @@ func TestSubmissionIsRefusedFieldByField(t *testing.T) {
 		{Submission{Delay: "-1s"}, []string{"delay"}},
 		{Submission{Delay: "1s", RunAt: &at}, []string{"delay"}},
 		{Submission{Retry: &RetrySubmission{Initial: "x", Max: "y"}}, []string{"retry.initial", "retry.max"}},
+		{Submission{Cache: &CacheSubmission{}}, []string{"cache.ttl"}},
+		{Submission{Cache: &CacheSubmission{Key: "c", TTL: "0s"}}, []string{"cache.ttl"}},
+		{Submission{Cache: &CacheSubmission{TTL: "1 hour"}}, []string{"cache.ttl"}},
 		{Submission{ID: "x", Timeout: "x", Delay: "x", Retry: &RetrySubmission{Max: "x"}}, []string{"timeout", "id", "delay", "retry.max"}},
 	} {
 		spec, err := tt.give.Spec("acme", epoch)

@@ -27,6 +27,7 @@ type Task struct {
 
 	ConcurrencyKey   string `json:"concurrency_key,omitempty"`
 	ConcurrencyLimit int    `json:"concurrency_limit,omitempty"`
+	Cache            *Cache `json:"cache,omitempty"`
 
 	State    task.State          `json:"state"`
 	Attempt  int                 `json:"attempt"`
@@ -50,6 +51,13 @@ type Retry struct {
 	Factor  float64 `json:"factor"`
 	Max     string  `json:"max"`
 	Jitter  float64 `json:"jitter"`
+}
+
+// Cache is how a task shares its result with others, and came to its own.
+type Cache struct {
+	Key    string           `json:"key"`
+	TTL    string           `json:"ttl"`
+	Status task.CacheStatus `json:"status,omitempty" enum:"hit,miss,shared" doc:"Of a success: it found a result, ran itself, or found one after it had waited for an identical task"`
 }
 
 // Progress is how far the newest attempt has come.
@@ -92,6 +100,9 @@ func View(t task.Task) Task {
 		State: t.State, Attempt: t.Attempt, Result: t.Result, Error: t.Failure, Errors: t.Failures,
 		Node: t.Node, Worker: t.Worker, Cursor: t.Cursor.String(),
 		CreatedAt: task.Time(t.Created), StartedAt: timeOrNil(t.Started), FinishedAt: timeOrNil(t.Finished),
+	}
+	if t.Cache.TTL > 0 {
+		v.Cache = &Cache{Key: t.Cache.Key, TTL: t.Cache.TTL.String(), Status: t.Cached}
 	}
 	if !t.BatchID.IsZero() {
 		v.BatchID = t.BatchID.String()

@@ -35,8 +35,10 @@ func TestTaskLooksAsTheContractSays(t *testing.T) {
 			Resources: task.Resources{"cpu": 1500, "memory": 512 << 20 * 1000, "slots": 0}, Labels: map[string]string{"a": "b"},
 			RunAt: epoch.Add(time.Microsecond), Timeout: 90 * time.Second, Deadline: epoch.Add(time.Hour).In(time.FixedZone("", 3600)),
 			MaxAttempts: 3, Retry: task.DefaultRetry, UniqueKey: "u", BatchID: idB,
+			Cache: task.Cache{Key: "c", TTL: time.Hour},
 		},
-		State: task.Failed, Attempt: 2, Forgiven: 1, Crashes: 1, Suspect: true, Holder: 77, Node: "n1", Worker: "w1",
+		Cached: task.CacheShared,
+		State:  task.Failed, Attempt: 2, Forgiven: 1, Crashes: 1, Suspect: true, Holder: 77, Node: "n1", Worker: "w1",
 		Cursor: task.Cursor{Attempt: 2, Seq: 9}, LogStart: task.Cursor{Attempt: 1, Seq: 3},
 		Progress:   &task.Progress{Fraction: &half, Message: "half", At: epoch},
 		Checkpoint: json.RawMessage(`"secret"`), Result: json.RawMessage(`[1.0]`),
@@ -73,6 +75,11 @@ func TestTaskLooksAsTheContractSays(t *testing.T) {
   },
   "unique_key": "u",
   "batch_id": "01000000-0000-0000-0000-00000000000b",
+  "cache": {
+    "key": "c",
+    "ttl": "1h0m0s",
+    "status": "shared"
+  },
   "state": "failed",
   "attempt": 2,
   "progress": {

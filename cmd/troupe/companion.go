@@ -26,7 +26,9 @@ func (c *companionship) options(cfg *config) []runtime.Option {
 	if c.redis == nil {
 		return []runtime.Option{runtime.WithSubmitRate(cfg.submitRate, nil)}
 	}
-	return []runtime.Option{runtime.WithHints(c.redis.Hints), runtime.WithSubmitRate(cfg.submitRate, c.redis.Rates)}
+	return []runtime.Option{
+		runtime.WithHints(c.redis.Hints), runtime.WithResults(c.redis.Results), runtime.WithSubmitRate(cfg.submitRate, c.redis.Rates),
+	}
 }
 
 // Close gives it up.

@@ -21,6 +21,7 @@ type submission struct {
 	deadline  string
 	resources string
 	labels    []string
+	cache     transport.CacheSubmission
 }
 
 func (f *submission) flags(cmd *cobra.Command) {
@@ -37,6 +38,8 @@ func (f *submission) flags(cmd *cobra.Command) {
 	flags.IntVar(&f.s.MaxAttempts, "max-attempts", 0, "attempts (3)")
 	flags.StringVar(&f.s.ConcurrencyKey, "concurrency-key", "", "tasks with this key run at most --concurrency-limit at once, in the whole cluster")
 	flags.IntVar(&f.s.ConcurrencyLimit, "concurrency-limit", 0, "so many with its key at once (1)")
+	flags.StringVar(&f.cache.TTL, "cache", "", "use the result of an earlier success, and let others use its own for this long")
+	flags.StringVar(&f.cache.Key, "cache-key", "", "what makes it the same task, for --cache (its payload)")
 	flags.StringVar(&f.s.UniqueKey, "unique-key", "", "while a live task of this kind has it, the first one is returned")
 }
 
@@ -62,6 +65,12 @@ func (f *submission) read() (transport.Submission, error) {
 		if f.s.Resources, err = parseResources(f.resources); err != nil {
 			return f.s, usage("--resource %s", err)
 		}
+	}
+	if f.cache != (transport.CacheSubmission{}) {
+		if f.cache.TTL == "" {
+			return f.s, usage("--cache-key needs --cache, such as --cache 1h")
+		}
+		f.s.Cache = &f.cache
 	}
 	for _, l := range f.labels {
 		k, v, ok := strings.Cut(l, "=")

@@ -23,7 +23,8 @@ func Spec(s task.Spec) []byte {
 	}
 	m = m.time(4, s.RunAt).int(5, int64(s.Timeout)).time(6, s.Deadline).int(7, int64(s.MaxAttempts))
 	m = m.int(8, int64(s.Retry.Initial)).float(9, s.Retry.Factor).int(10, int64(s.Retry.Max)).float(11, s.Retry.Jitter)
-	return m.text(12, s.ConcurrencyKey).int(13, int64(s.ConcurrencyLimit))
+	m = m.text(12, s.ConcurrencyKey).int(13, int64(s.ConcurrencyLimit))
+	return m.text(14, s.Cache.Key).int(15, int64(s.Cache.TTL))
 }
 
 func sortedKeys[V any](m map[string]V) []string {
@@ -71,6 +72,10 @@ func DecodeSpec(b []byte, s *task.Spec) error {
 			s.ConcurrencyKey = string(f.b)
 		case 13:
 			s.ConcurrencyLimit = int(f.v)
+		case 14:
+			s.Cache.Key = string(f.b)
+		case 15:
+			s.Cache.TTL = time.Duration(f.v)
 		}
 		return nil
 	})
@@ -121,7 +126,7 @@ func Life(t task.Task) []byte {
 		m = m.bytes(15, message(nil).int(1, int64(k.Limit.Scope)).text(2, k.Limit.Namespace).text(3, k.Limit.Name).
 			int(4, int64(k.Amount)).int(5, int64(k.Most)))
 	}
-	return m
+	return m.text(16, string(t.Cached))
 }
 
 // DecodeLife reads into t what Life wrote.
@@ -158,6 +163,8 @@ func DecodeLife(b []byte, t *task.Task) error {
 			return decodeAttempt(f.b, t)
 		case 15:
 			return decodeToken(f.b, t)
+		case 16:
+			t.Cached = task.CacheStatus(f.b)
 		}
 		return nil
 	})

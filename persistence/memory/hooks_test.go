@@ -58,6 +58,7 @@ func TestEveryCallIsHooked(t *testing.T) {
 		"Due":      func() error { _, _, err := s.Due(ctx, time.Now(), 1); return err },
 		"Orphans":  func() error { _, err := s.Orphans(ctx, 1); return err },
 		"Tasks":    func() error { _, _, err := s.Tasks(ctx, task.Filter{}); return err },
+		"Result":   func() error { _, _, _, err := s.Result(ctx, "n", "k", "", time.Now()); return err },
 		"Events":   func() error { _, err := s.Events(ctx, "n", task.ID{1}, task.Cursor{}, 1); return err },
 		"Overview": func() error { _, err := s.Overview(ctx, task.Scope{}); return err },
 		"Sweep":    func() error { _, err := s.Sweep(ctx, task.Retention{}, 1); return err },

@@ -124,10 +124,10 @@ func (s *Store) pools() []task.Pool {
 	return pools
 }
 
-// forgetLimits drops those of keys that nobody uses.
+// forgetLimits drops those of keys and of caches that nobody uses.
 func (s *Store) forgetLimits() {
 	maps.DeleteFunc(s.limits, func(name task.LimitName, l *task.Limit) bool {
-		return name.Scope == task.OfKey && l.Used == 0 && s.limit(name).First == task.NobodyParked
+		return (name.Scope == task.OfKey || name.Scope == task.OfCache) && l.Used == 0 && s.limit(name).First == task.NobodyParked
 	})
 }
 

@@ -82,6 +82,7 @@ func (s *Store) Sweep(ctx context.Context, r task.Retention, limit int) (int, er
 		}
 		s.forgetLimits()
 		maps.DeleteFunc(s.requests, func(_ named, q request) bool { return !q.expires.After(r.Now) })
+		maps.DeleteFunc(s.results, func(_ cached, kept result) bool { return !kept.expires.After(r.Now) })
 		maps.DeleteFunc(s.nodes, func(_ task.Incarnation, n task.Node) bool {
 			return n.Left && n.Seen.Before(r.Now.Add(-remembered))
 		})

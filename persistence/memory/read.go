@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -114,6 +115,21 @@ func (s *Store) Task(ctx context.Context, namespace string, id task.ID) (task.Ta
 		return task.Task{}, err
 	}
 	return t, nil
+}
+
+// Result implements [task.Store].
+func (s *Store) Result(ctx context.Context, namespace, kind, key string, now time.Time) (json.RawMessage, task.ID, bool, error) {
+	var r result
+	err := s.do(ctx, "Result", nil, func() error {
+		if kept := s.results[cached{namespace, kind, key}]; kept.expires.After(now) {
+			r = kept
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, task.ID{}, false, err
+	}
+	return r.json, r.of, !r.of.IsZero(), nil
 }
 
 // Tasks implements [task.Store].

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -21,6 +22,7 @@ type Store struct {
 	requests map[named]request
 	queues   map[named]task.Queue
 	limits   map[task.LimitName]*task.Limit
+	results  map[cached]result
 	nodes    map[task.Incarnation]task.Node
 	expires  map[task.Incarnation]time.Time // of a shared store: where leases end
 	shared   bool
@@ -50,6 +52,15 @@ type request struct {
 	expires time.Time
 }
 
+// cached is what a result is found by.
+type cached struct{ namespace, kind, key string }
+
+type result struct {
+	json    json.RawMessage
+	of      task.ID
+	expires time.Time
+}
+
 // New makes an empty store.
 func New() *Store {
 	return &Store{
@@ -57,6 +68,7 @@ func New() *Store {
 		requests: map[named]request{},
 		queues:   map[named]task.Queue{},
 		limits:   map[task.LimitName]*task.Limit{},
+		results:  map[cached]result{},
 		nodes:    map[task.Incarnation]task.Node{},
 	}
 }
@@ -242,6 +254,9 @@ func (s *Store) save(m task.Mutation) error {
 	}
 	r.task = t
 	r.log(m.Events)
+	if m.Keeps() {
+		s.results[cached{t.Namespace, t.Kind, t.Cache.Key}] = result{t.Result, t.ID, t.ResultExpires()}
+	}
 	return nil
 }
 
@@ -293,5 +308,5 @@ func sameSpec(a, b task.Spec) bool {
 		bytes.Equal(a.Payload, b.Payload) && maps.Equal(a.Resources, b.Resources) && maps.Equal(a.Labels, b.Labels) &&
 		a.RunAt.Equal(b.RunAt) && a.Timeout == b.Timeout && a.Deadline.Equal(b.Deadline) &&
 		a.MaxAttempts == b.MaxAttempts && a.Retry == b.Retry && a.UniqueKey == b.UniqueKey && a.BatchID == b.BatchID &&
-		a.ConcurrencyKey == b.ConcurrencyKey && a.ConcurrencyLimit == b.ConcurrencyLimit
+		a.ConcurrencyKey == b.ConcurrencyKey && a.ConcurrencyLimit == b.ConcurrencyLimit && a.Cache == b.Cache
 }

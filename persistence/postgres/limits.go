@@ -314,7 +314,7 @@ const (
 	readPools = "SELECT name, ceiling, used FROM troupe.limits WHERE scope = 1 AND ceiling IS NOT NULL"
 	// unusedKeys leaves alone what somebody is taking of just now.
 	unusedKeys = `DELETE FROM troupe.limits WHERE id IN (SELECT id FROM troupe.limits l
-		WHERE scope = 3 AND used = 0 AND needs IS NULL
+		WHERE scope IN (3, 5) AND used = 0 AND needs IS NULL
 			AND NOT EXISTS (SELECT FROM troupe.tasks_live t WHERE t.parked IN (l.id, -l.id))
-		LIMIT $1 FOR UPDATE SKIP LOCKED)`
+		LIMIT $1 FOR UPDATE SKIP LOCKED) RETURNING 1`
 )

@@ -90,7 +90,7 @@ func firstOf(events []task.Event) int64 {
 	return codec.Pack(events[0].Cursor)
 }
 
-// saved counts what was saved, and says of the rest why not.
+// saved counts what was saved and keeps its results, and says of the rest why not.
 func (a *appending) saved(ctx context.Context, which []int, written map[task.ID]bool) error {
 	refused := map[task.ID]int{}
 	var ids []task.ID
@@ -100,6 +100,9 @@ func (a *appending) saved(ctx context.Context, which []int, written map[task.ID]
 			a.moved(m.Task.Namespace, m.Task.Queue, m.Task.BatchID, m.Guard.State, m.Task.State)
 			if len(m.Give) > 0 {
 				a.limits.Give(m.Give)
+			}
+			if m.Keeps() {
+				a.keep(&m.Task)
 			}
 			continue
 		}

@@ -16,6 +16,9 @@ import (
 const (
 	// sweepStep is how many tasks go in one transaction.
 	sweepStep = 500
+	// quick is how many times more goes of what any task may leave, and for a
+	// moment only.
+	quick = 20
 	// remembered is for how long a node that is gone stays in the overview.
 	remembered = 24 * time.Hour
 )
@@ -63,10 +66,20 @@ func (s *Store) Sweep(ctx context.Context, r task.Retention, limit int) (int, er
 			}
 		}
 	}
+	for text, args := range map[string][]any{expiredResults: {r.Now.UnixMicro()}, unusedKeys: nil} {
+		if _, err := s.inSteps(ctx, quick*limit, func(within context.Context, t *tx, step int) (n int, err error) {
+			err = t.query(within, text, append(args, step), func(pgx.Rows) error {
+				n++
+				return nil
+			})
+			return n, err
+		}); err != nil {
+			return gone, err
+		}
+	}
 	return gone, s.write(ctx, "sweep", func(within context.Context, t *tx) error {
 		b := t.batch()
 		b.Queue(expiredKeys, r.Now.UnixMicro(), limit)
-		b.Queue(unusedKeys, limit)
 		b.Queue(oldNodes, remembered.Seconds())
 		b.Queue(oldWriters, remembered.Seconds())
 		b.Queue(foldCounts, uuids(slices.Collect(maps.Keys(batches))))

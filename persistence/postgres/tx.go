@@ -26,6 +26,8 @@ type tx struct {
 	writer *writer // of a transaction that writes
 	counts map[count]int64
 	limits *limits // nil: none are locked
+	// results is what tasks that succeeded leave to others.
+	results map[cached]*task.Task
 }
 
 // abandoned is how long the server waits for the next of a transaction's
@@ -203,6 +205,7 @@ func (t *tx) commit(ctx, within context.Context) error {
 	}
 	b := t.batch()
 	t.storeLimits(b)
+	t.storeResults(b)
 	t.storeCounts(b)
 	t.writer.sign(b)
 	b.Queue("COMMIT")

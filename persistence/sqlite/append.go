@@ -56,16 +56,22 @@ func (t *tx) apply(ctx context.Context, m task.Mutation) (task.Outcome, error) {
 	return task.Outcome{}, nil
 }
 
-// saveLimited is save for a task that takes of limits or gives back.
+// saveLimited is save for a task that takes of limits or gives back, or makes a
+// result for others.
 func (t *tx) saveLimited(ctx context.Context, m task.Mutation) (out task.Outcome, err error) {
 	if len(m.Take) > 0 {
 		if out, err = t.takes(ctx, m); out.Err != nil || err != nil {
 			return out, err
 		}
 	}
-	out.Err, err = t.save(ctx, m)
-	if len(m.Give) > 0 && out.Err == nil && err == nil {
+	if out.Err, err = t.save(ctx, m); out.Err != nil || err != nil {
+		return out, err
+	}
+	if len(m.Give) > 0 {
 		err = t.gives(ctx, m.Give)
+	}
+	if m.Keeps() && err == nil {
+		err = t.keep(ctx, m.Task)
 	}
 	return out, err
 }

@@ -269,7 +269,7 @@ func (t *tx) change(ctx context.Context, name task.LimitName, ceiling task.Quant
 
 const (
 	poolRows   = "SELECT name, ceiling, used FROM limits WHERE scope = 1 AND ceiling IS NOT NULL ORDER BY name"
-	unusedKeys = `DELETE FROM limits WHERE id IN (SELECT id FROM limits l WHERE scope = 3 AND used = 0
+	unusedKeys = `DELETE FROM limits WHERE id IN (SELECT id FROM limits l WHERE scope IN (3, 5) AND used = 0
 		AND NOT EXISTS (SELECT 1 FROM tasks INDEXED BY parked WHERE parked = l.id)
 		AND NOT EXISTS (SELECT 1 FROM tasks INDEXED BY parked WHERE parked = -l.id) LIMIT ?)`
 )

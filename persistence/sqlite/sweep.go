@@ -11,6 +11,9 @@ import (
 const (
 	// sweepStep is how many tasks go in one transaction: others wait meanwhile.
 	sweepStep = 100
+	// quick is how many times more goes of what any task may leave, and for a
+	// moment only.
+	quick = 20
 	// remembered is for how long a node that is gone stays in the overview.
 	remembered = 24 * time.Hour
 	// sparedLanes is how many lanes may be empty before they are forgotten.
@@ -45,6 +48,14 @@ func (s *Store) Sweep(ctx context.Context, r task.Retention, limit int) (int, er
 			}); err != nil {
 				return gone, err
 			}
+		}
+	}
+	for text, args := range map[string][]any{expiredResults: {r.Now.UnixMicro()}, unusedKeys: nil} {
+		if _, err := s.inSteps(ctx, quick*limit, func(t *tx, step int) (int, error) {
+			n, err := t.conn.exec(context.WithoutCancel(ctx), text, append(args, int64(step))...)
+			return int(n), err
+		}); err != nil {
+			return gone, err
 		}
 	}
 	err := s.write(ctx, "sweep", func(t *tx) error { return t.tidy(context.WithoutCancel(ctx), r.Now, limit) })
@@ -144,9 +155,6 @@ func (t *tx) trim(ctx context.Context, id task.ID) error {
 func (t *tx) tidy(ctx context.Context, now time.Time, limit int) error {
 	_, err := t.conn.exec(ctx, expiredKeys, now.UnixMicro(), int64(limit))
 	if err != nil {
-		return err
-	}
-	if _, err = t.conn.exec(ctx, unusedKeys, int64(limit)); err != nil {
 		return err
 	}
 	_, err = t.conn.exec(ctx, "DELETE FROM nodes WHERE left <> 0 AND seen < ?", now.Add(-remembered).UnixMicro())

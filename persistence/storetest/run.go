@@ -35,7 +35,7 @@ func Run(t *testing.T, subject Subject) {
 	if subject.Shared {
 		alone = sharedRules
 	}
-	for _, group := range [][]rule{insertRules, saveRules, claimRules, limitRules, listRules, eventRules, nodeRules, alone, sweepRules, callRules} {
+	for _, group := range [][]rule{insertRules, saveRules, claimRules, limitRules, listRules, eventRules, nodeRules, alone, resultRules, sweepRules, callRules} {
 		for _, r := range group {
 			t.Run(r.name, func(t *testing.T) {
 				r.prove(newSuite(t, subject))

@@ -69,6 +69,7 @@ type StateData struct {
 	Worker  string          `json:"worker,omitempty"`
 	RunAt   *Time           `json:"run_at,omitempty"` // of scheduled: when it will be queued
 	Result  json.RawMessage `json:"result,omitempty"`
+	Cache   CacheStatus     `json:"cache,omitempty"` // of a result of a task with a cache
 	Error   *Failure        `json:"error,omitempty"`
 }
 

@@ -17,9 +17,10 @@ const (
 	OfQueue                       // how many tasks of a queue run
 	OfKey                         // how many tasks with a concurrency key run
 	OfRate                        // how often tasks of a queue start
+	OfCache                       // that identical tasks run one at a time
 )
 
-var scopeNames = [...]string{OfPool: "pool", OfQueue: "queue", OfKey: "key", OfRate: "rate"}
+var scopeNames = [...]string{OfPool: "pool", OfQueue: "queue", OfKey: "key", OfRate: "rate", OfCache: "cache"}
 
 // LimitName names a limit. A pool is everybody's, so its Namespace is empty.
 type LimitName struct {
@@ -33,7 +34,7 @@ func (n LimitName) IsZero() bool { return n.Scope == 0 }
 
 // String names the scope as the API does.
 func (s LimitScope) String() string {
-	if s < OfPool || s > OfRate {
+	if s < OfPool || s > OfCache {
 		return ""
 	}
 	return scopeNames[s]
@@ -137,6 +138,9 @@ func (t Task) Wants(q Queue, pool func(resource string) bool) []Token {
 	if q.Rate.Count > 0 {
 		tokens = append(tokens, Token{Limit: LimitName{OfRate, t.Namespace, t.Queue}, Amount: one})
 	}
+	if t.Cache.TTL > 0 {
+		tokens = append(tokens, Token{Limit: t.cacheLimit(), Amount: one, Most: one})
+	}
 	return tokens
 }
 
@@ -216,15 +220,18 @@ func (l *Limit) Opens(now time.Time) time.Time {
 	return later(now, l.Next.Add(-time.Duration(l.Rate.burst()-1)*l.Rate.every()))
 }
 
-// Reach bounds how many of those parked could be called now.
+// Reach bounds how many of those parked are looked at to be called now: a few more
+// than can be if each asks for a whole one. The next claim goes on from there.
 func (l *Limit) Reach(now time.Time) int {
+	const few = 8
 	switch free := l.free(now); {
 	case free == 0:
 		return 0
-	case l.Rate.Count > 0:
-		return int(min(free/one, MostCalled))
+	case free < 0:
+		return MostCalled
+	default:
+		return int(min(free/one+few, MostCalled))
 	}
-	return MostCalled
 }
 
 // Call says how many of those parked may try again now, given what they ask for in

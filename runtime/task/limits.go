@@ -125,11 +125,15 @@ func (l Limits) Check(s Spec, now time.Time) (Spec, error) {
 			refuse("concurrency_limit", "must be between 1 and %d", maxConcurrency)
 		}
 	}
+	s.Cache.check(refuse)
 	if len(s.UniqueKey) > maxKey || !ValidText(s.UniqueKey) {
 		refuse("unique_key", "must be at most %d bytes of printable UTF-8", maxKey)
 	}
 	if bad != nil {
 		return Spec{}, bad
+	}
+	if s.Cache.TTL > 0 && s.Cache.Key == "" {
+		s.Cache.Key = s.cacheKey()
 	}
 	// What the store keeps to the microsecond, memory keeps so too.
 	s.RunAt, s.Deadline = s.RunAt.Truncate(time.Microsecond), s.Deadline.Truncate(time.Microsecond)

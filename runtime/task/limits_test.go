@@ -113,6 +113,14 @@ func TestSpecIsRefusedFieldByField(t *testing.T) {
 		{"unique_key", func(s *Spec) { s.UniqueKey = strings.Repeat("a", 513) }},
 		{"unique_key", func(s *Spec) { s.UniqueKey = "\x7f" }},
 		{"unique_key", func(s *Spec) { s.UniqueKey = "\xc3" }},
+		{"", func(s *Spec) { s.Cache = Cache{strings.Repeat("a", 512), time.Second} }},
+		{"", func(s *Spec) { s.Cache = Cache{TTL: 30 * 24 * time.Hour} }},
+		{"cache.key", func(s *Spec) { s.Cache = Cache{strings.Repeat("a", 513), time.Second} }},
+		{"cache.key", func(s *Spec) { s.Cache = Cache{"\x00", time.Second} }},
+		{"cache.ttl", func(s *Spec) { s.Cache = Cache{Key: "a"} }},
+		{"cache.ttl", func(s *Spec) { s.Cache = Cache{TTL: time.Second - 1} }},
+		{"cache.ttl", func(s *Spec) { s.Cache = Cache{TTL: -1} }},
+		{"cache.ttl", func(s *Spec) { s.Cache = Cache{TTL: 30*24*time.Hour + 1} }},
 	} {
 		s := Spec{Kind: "a"}
 		tt.set(&s)

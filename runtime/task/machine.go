@@ -106,6 +106,22 @@ func (t Task) Say(now time.Time, kind EventType, data json.RawMessage) (Task, Ev
 // Succeed ends the running attempt, and the task, with its result: JSON that
 // [ValidJSON] accepts, or nothing for null.
 func (t Task) Succeed(now time.Time, result json.RawMessage) (Step, error) {
+	if t.Cache.TTL > 0 {
+		return t.succeed(now, result, CacheMiss)
+	}
+	return t.succeed(now, result, "")
+}
+
+// Reuse ends the running attempt, whose handler has not begun, and the task, with
+// the result of an earlier success. waited says that the task was parked before.
+func (t Task) Reuse(now time.Time, result json.RawMessage, waited bool) (Step, error) {
+	if waited {
+		return t.succeed(now, result, CacheShared)
+	}
+	return t.succeed(now, result, CacheHit)
+}
+
+func (t Task) succeed(now time.Time, result json.RawMessage, cached CacheStatus) (Step, error) {
 	if t.State != Running {
 		return Step{}, ErrStale
 	}
@@ -113,8 +129,8 @@ func (t Task) Succeed(now time.Time, result json.RawMessage) (Step, error) {
 		result = json.RawMessage("null")
 	}
 	to := t.ended(Succeeded, now)
-	to.Result = result
-	return t.step(to, now, StateData{State: Succeeded, Attempt: t.Attempt, Result: result}), nil
+	to.Result, to.Cached = result, cached
+	return t.step(to, now, StateData{State: Succeeded, Attempt: t.Attempt, Result: result, Cache: cached}), nil
 }
 
 // Fail ends the running attempt. The task waits for its next one where the

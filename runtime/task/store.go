@@ -2,6 +2,7 @@ package task
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -24,7 +25,8 @@ type Store interface {
 
 	// Append applies mutations in order, in one transaction, and says for each
 	// whether it held: one that does not hold changes nothing and leaves the
-	// others alone. An error means that none was kept (or [ErrUnknown]).
+	// others alone. An error means that none was kept (or [ErrUnknown]). What
+	// [Mutation.Keeps] says of is kept for Result until [Task.ResultExpires].
 	Append(ctx context.Context, ms []Mutation) ([]Outcome, error)
 
 	// Claim makes q.Holder the holder of up to q.Limit queued tasks that nobody
@@ -48,6 +50,10 @@ type Store interface {
 	// asked where its bodies are large.
 	Tasks(ctx context.Context, f Filter) (tasks []Task, next Place, err error)
 
+	// Result reads the result that the newest success of a kind with this cache key
+	// left, and names the task it is of; one that expires at now or before is not found.
+	Result(ctx context.Context, namespace, kind, key string, now time.Time) (result json.RawMessage, of ID, found bool, err error)
+
 	// Events reads up to limit events after a cursor, in order; a page may be
 	// shorter than asked where its bodies are large, but is empty only at the
 	// end of the log. The error is [ErrNotFound] where the task is.
@@ -57,8 +63,8 @@ type Store interface {
 	Overview(ctx context.Context, s Scope) (Overview, error)
 
 	// Sweep deletes up to limit tasks that ended before r says, with all that
-	// belongs to them, trims logs, drops expired request keys and nodes long
-	// gone, and returns how many tasks went.
+	// belongs to them, trims logs, drops expired request keys, expired results and
+	// nodes long gone, and returns how many tasks went.
 	Sweep(ctx context.Context, r Retention, limit int) (int, error)
 
 	Close() error

@@ -42,6 +42,8 @@ type Spec struct {
 	// the whole cluster.
 	ConcurrencyKey   string
 	ConcurrencyLimit int
+
+	Cache Cache
 }
 
 // Task is one task's row: what was asked, and how far it has come.
@@ -68,6 +70,7 @@ type Task struct {
 	Progress   *Progress
 	Checkpoint json.RawMessage // what the handler wants back in its next attempt; nil: nothing
 	Result     json.RawMessage
+	Cached     CacheStatus // of a task with a cache: how it came to its result
 	Failure    *Failure
 	Failures   []AttemptError // newest last, the latest 20
 

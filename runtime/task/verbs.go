@@ -22,6 +22,7 @@ const (
 	WaitsForever      = "impossible"  // no node has that much of Resource
 	WaitsForLimit     = "concurrency" // as many as may run at once do so, by Limit
 	WaitsForRate      = "rate"        // tasks of its queue start no faster
+	WaitsForResult    = "cache"       // an identical task runs, whose result it may use
 	WaitsPaused       = "paused"      // its queue is paused
 	WaitsForHandler   = "no_handler"  // nobody serves its kind
 	WaitsForItsTurn   = "order"       // others stand before it

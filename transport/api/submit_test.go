@@ -16,7 +16,7 @@ func TestSubmitAnswersWithTheStoredTask(t *testing.T) {
 	r := f.do(t, "POST", "/v1/tasks", `{
 		"kind": "demo.echo", "queue": "q", "priority": -7, "payload": {"b": 1.0e+400, "a": 12345678901234567890},
 		"resources": {"cpu": 2, "memory": "512Mi"}, "labels": {"who": "you"}, "timeout": "90s",
-		"deadline": "2030-01-02T03:04:05.6Z", "max_attempts": 5, "retry": {"initial": "2s", "jitter": 0}, "unique_key": "u"
+		"deadline": "2030-01-02T03:04:05.6Z", "max_attempts": 5, "retry": {"initial": "2s", "jitter": 0}, "unique_key": "u", "cache": {"ttl": "60m"}
 	}`).want(t, 201)
 	if want := "/v1/tasks/" + id(1).String(); r.Header.Get("Location") != want {
 		t.Errorf("Location %q, want %q", r.Header.Get("Location"), want)
