@@ -14,18 +14,18 @@ var (
 	ErrNotFound    = errors.New("task not found")
 	ErrExists      = errors.New("task exists with another content")
 	ErrKeyReused   = errors.New("idempotency key was used with another request")
-	ErrStale       = errors.New("stale: the task moved on")         // a guard did not hold
-	ErrParked      = errors.New("the task waits for a limit")       // parked instead of started
-	ErrTerminal    = errors.New("task has ended")                   // and so cannot be cancelled
-	ErrNotTerminal = errors.New("task has not ended")               // and so cannot be retried or deleted
-	ErrQueueFull   = errors.New("queue is full")                    // the namespace's bound is reached
-	ErrTooFast     = errors.New("more tasks than the rate lets in") // see [TooFastError]
-	ErrUnavailable = errors.New("the store cannot take writes")     // disk full, or no answer; nothing was kept
-	ErrUnreachable = errors.New("the node that holds the task cannot be reached") // nor is it known to be dead
-	ErrUnknown     = errors.New("the fate of a write is unknown")   // read back before answering
-	ErrClosed      = errors.New("the node is shutting down")        // take nothing new
-	ErrCursorAhead = errors.New("cursor is ahead of the task log")  // no such event has been
-	ErrLogFull     = errors.New("the task's event log is full")     // further output is not kept
+	ErrStale       = errors.New("stale: the task moved on")          // a guard did not hold
+	ErrParked      = errors.New("the task waits for a limit")        // parked instead of started
+	ErrTerminal    = errors.New("task has ended")                    // and so cannot be cancelled
+	ErrNotTerminal = errors.New("task has not ended")                // and so cannot be retried or deleted
+	ErrQueueFull   = errors.New("queue is full")                     // the namespace's bound is reached
+	ErrTooFast     = errors.New("more tasks than the rate lets in")  // see [TooFastError]
+	ErrUnavailable = errors.New("the store cannot take writes")      // disk full, or no answer; nothing was kept
+	ErrUnreachable = errors.New("the task's node cannot be reached") // nor is it known to be dead
+	ErrUnknown     = errors.New("the fate of a write is unknown")    // read back before answering
+	ErrClosed      = errors.New("the node is shutting down")         // take nothing new
+	ErrCursorAhead = errors.New("cursor is ahead of the task log")   // no such event has been
+	ErrLogFull     = errors.New("the task's event log is full")      // further output is not kept
 )
 
 // Violation is one thing wrong with a submitted task.
