@@ -158,7 +158,7 @@ var resultRules = []rule{
 			s.refused(insertion(task.New(other, epoch, 0)), task.ErrExists)
 		}
 	}},
-	{"SweepForgetsExpiredResultsAndUnusedLimits", func(s *suite) {
+	{"SweepForgetsExpiredResults", func(s *suite) {
 		var done []task.Task
 		for i := range 30 {
 			done = append(done, s.success(s.cached(time.Hour+time.Duration(i/20)*time.Hour, func(p *task.Spec) {
