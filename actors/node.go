@@ -148,7 +148,7 @@ func launch(ctx context.Context, cfg Config, m *metrics) (_ *Node, err error) {
 	// A life that ends before it has begun is not waited for.
 	within, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(n.life, cancel)()
+	defer context.AfterFunc(n.life, cancel)() //nolint:contextcheck // it watches the node's, and passes nothing on
 	if err := n.bury(within); err != nil {
 		return nil, fmt.Errorf("free the tasks of dead nodes: %w", err)
 	}
