@@ -50,7 +50,7 @@ func TestNodeThatLostItsLeaseGoesOnWithItsHandlers(t *testing.T) {
 			t.Error("the attempt was not cut off")
 		}
 		synctest.Wait()
-		if err := rt.Ready(t.Context()); !errors.Is(err, task.ErrClosed) {
+		if err := rt.Ready(t.Context()); !errors.Is(err, task.ErrUnavailable) {
 			t.Errorf("without a lease it is ready: %v", err)
 		}
 		if _, err := rt.Submit(t.Context(), "once", 2); err == nil {
