@@ -38,7 +38,7 @@ var settings = []setting{
 	{name: "listen", value: "127.0.0.1:8080", help: "address to listen on; loopback only until there are credentials"},
 	{name: "data", value: "troupe-data", help: "directory of the embedded store"},
 	{name: "store", value: "", help: "store, as URL; the embedded one in the data directory unless named", secret: true},
-	{name: "redis", value: "", help: "Redis beside PostgreSQL, as URL; shares rates and hints between the nodes", secret: true},
+	{name: "redis", value: "", help: "Redis beside PostgreSQL, as URL; shares results, rates and hints between the nodes", secret: true},
 	{name: "lease", value: "10s", help: "how long a node may be silent before its tasks go elsewhere; the embedded store needs none"},
 	{name: "cluster-listen", value: "127.0.0.1:0", help: "address for other nodes of a shared store; port 0 takes any"},
 	{name: "cluster-advertise", value: "", help: "address under which they reach it; the one it listens on unless named"},
