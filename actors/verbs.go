@@ -78,22 +78,22 @@ var errHeld = errors.New("held by a node")
 
 // Cancel ends a task, and returns when that is on disk.
 func (n *Node) Cancel(ctx context.Context, namespace string, id task.ID, reason string) (task.Task, error) {
-	why := task.ErrUnavailable
+	why, asked := task.ErrUnavailable, false // asked: of a node whose answer is not known
 	for began := time.Now(); time.Since(began) < cancelWithin; {
 		answer, err := ask[any](ctx, n, n.holder, forTask{id: id, msg: cancel{namespace: namespace, reason: reason}})
 		if err != nil {
 			return task.Task{}, err
 		}
-		if c, ok := answer.(cancelled); ok {
-			if c.err != nil && errors.Is(c.err, task.ErrStale) {
-				continue
-			}
+		if c, ok := answer.(cancelled); ok && !errors.Is(c.err, task.ErrStale) {
 			return c.task, c.err
 		}
 		t, err := n.change(ctx, namespace, id, func(t task.Task) (task.Mutation, error) {
 			step, err := t.Cancel(n.now(), reason)
 			return step.Mutation(), err
 		})
+		if asked && errors.Is(err, task.ErrTerminal) && t.State == task.Cancelled {
+			return t, nil // by us
+		}
 		if !errors.Is(err, errHeld) {
 			if err == nil {
 				n.counters.ended[task.Cancelled].Add(1)
@@ -105,7 +105,8 @@ func (n *Node) Cancel(ctx context.Context, namespace string, id task.ID, reason 
 			t, err = n.cancelThere(ctx, t, reason)
 			switch {
 			case errors.Is(err, task.ErrUnreachable):
-				why = err
+				why, asked = err, true
+			case asked && errors.Is(err, task.ErrTerminal): // the store says by what
 			case !errors.Is(err, task.ErrStale) && !errors.Is(err, task.ErrUnavailable):
 				return t, err
 			}

@@ -51,7 +51,7 @@ var codes = []code{
 	{"invalid_task", 422, "The task is not one that can be. The errors name each field that is wrong."},
 	{"task_failed", 424, "The task has failed and has no result. The member error is its failure."},
 	{"queue_full", 429, "As many tasks wait as may. Retry-After says when to try again."},
-	{"node_unreachable", 503, "The node that holds the task does not answer, and is not known to be dead. Nothing was changed."},
+	{"node_unreachable", 503, "The node that holds the task does not answer, and is not known to be dead. What was asked of it may still happen."},
 	{"rate_limited", 429, "Tasks come faster than the server is set to take them. Retry-After says when to try again."},
 	{"too_many_requests", 429, "The server has as many requests under way as it takes. Retry-After says when to try again."},
 	{"too_many_streams", 429, "The server has as many streams and waits as it takes. Retry-After says when to try again."},
