@@ -30,9 +30,9 @@ const (
 			logged = CASE u.last WHEN 0 THEN t.logged ELSE u.last END, life = u.life,
 			checkpoint = CASE WHEN u.checkpoints THEN u.checkpoint ELSE t.checkpoint END,
 			lane = nullif(u.lane, 0), rank = CASE WHEN u.lane <> 0 THEN u.rank END, wake_at = nullif(u.wake_at, 0),
-			parked = NULL, needs = NULL, home = NULL, called = u.called` + guarded + `),
+			parked = NULL, needs = NULL, home = NULL, called = u.called` + guarded + `, u.last, u.events),
 		said AS (INSERT INTO troupe.segments (task, last, data)
-			SELECT u.id, u.last, u.events FROM u JOIN saved USING (id) WHERE u.events IS NOT NULL)
+			SELECT id, last, events FROM saved WHERE events IS NOT NULL)
 		SELECT id FROM saved`
 	// saveEnd ends tasks, which moves them; their events stand in the row.
 	saveEnd = given + `saved AS (UPDATE troupe.tasks t SET state = u.state, holder = u.holder, attempt = u.attempt,

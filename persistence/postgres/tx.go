@@ -36,6 +36,13 @@ const abandoned = 2 * time.Second
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
+// settings are those of every transaction. The database must not think for itself
+// how to find rows: each statement has its index, and a plan that was made while
+// the tables were empty scans them when they are full.
+const settings = `SELECT set_config('statement_timeout', $1, true), set_config('idle_in_transaction_session_timeout', $2, true),
+	set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
+	set_config('enable_mergejoin', 'off', true), set_config('jit', 'off', true)`
+
 // batch starts a round trip; what is queued in it goes out with send.
 func (t *tx) batch() *pgx.Batch {
 	b := &pgx.Batch{}
@@ -46,7 +53,7 @@ func (t *tx) batch() *pgx.Batch {
 	b.Queue(t.begin)
 	// What is cut off in the middle of a transaction must not go on for long, nor
 	// keep its locks: others wait for them who take over what a dead node held.
-	b.Queue(`SELECT set_config('statement_timeout', $1, true), set_config('idle_in_transaction_session_timeout', $2, true)`,
+	b.Queue(settings,
 		milliseconds(t.store.patience), milliseconds(min(t.store.patience, abandoned)))
 	return b
 }
