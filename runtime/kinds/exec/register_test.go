@@ -3,7 +3,6 @@
 package exec
 
 import (
-	"encoding/json"
 	"strings"
 	"testing"
 
