@@ -50,6 +50,9 @@ func (c *Client) Batch(ctx context.Context, lines io.Reader, each func(transport
 		if part.ended {
 			return all, nil
 		}
+		if _, err := in.Peek(1); errors.Is(err, io.EOF) { // the last part was just full
+			return all, nil
+		}
 		before += part.lines
 	}
 }

@@ -221,6 +221,15 @@ func TestLongBatchIsOneThoughItGoesInParts(t *testing.T) {
 	}
 }
 
+func TestBatchThatEndsWithAPartIsWhole(t *testing.T) {
+	c, ctx := realServer(t), t.Context()
+	text := strings.Repeat(`{"kind":"echo"}`+"\n"+strings.Repeat("\n", 9999), 2)
+	summary, err := c.Batch(ctx, strings.NewReader(text), func(transport.BatchLine) {})
+	if err != nil || summary.Accepted != 2 || summary.Error != nil {
+		t.Errorf("%+v, %v", summary, err)
+	}
+}
+
 func TestBatchThatIsCutOffSaysSo(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, `{"batch_id":"b"}`)
