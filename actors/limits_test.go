@@ -235,14 +235,17 @@ func TestTokensOfADeadNodeComeBackWithItsTasks(t *testing.T) {
 	for range 6 {
 		ids = append(ids, submitOne(t, a, "work", `0`, key).ID)
 	}
-	awaitState(t, a, ids[0], task.Running)
-	awaitState(t, a, ids[1], task.Running)
+	var running []task.Task
+	eventually(t, "two to run", func() bool {
+		running, _, _ = store.Tasks(t.Context(), task.Filter{Namespace: task.DefaultNamespace, States: []task.State{task.Running}, Limit: 10})
+		return len(running) == 2
+	})
 	a.end() // it does nothing more, and does not say so
 	b := peer(t, store, w, "b")
 	b.Handle("work", c.handler(2*time.Millisecond, byKey))
 	awaitAll(t, b, ids, task.Succeeded)
 	c.atMost(t, 2)
-	k, err := store.Task(t.Context(), task.DefaultNamespace, ids[0])
+	k, err := store.Task(t.Context(), task.DefaultNamespace, running[0].ID)
 	if err != nil || k.Attempt != 2 || k.Crashes != 1 {
 		t.Errorf("attempt %d, %d crashes, %v", k.Attempt, k.Crashes, err)
 	}
