@@ -70,6 +70,11 @@ func (f *feeds) Receive(ctx actor.Context) {
 				ctx.Send(who, fed{topic: fd.topic.Name(), broken: true})
 			}
 		}
+		for id, waiting := range f.tasks { // theirs may have moved unheard
+			for _, who := range waiting {
+				ctx.Send(who, happened{task: task.Task{Spec: task.Spec{ID: id}}})
+			}
+		}
 	}
 }
 
