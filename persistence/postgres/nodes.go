@@ -64,7 +64,7 @@ const (
 	orphans   = `WITH RECURSIVE holders AS (
 			(SELECT holder FROM troupe.tasks_live WHERE holder > 0 ORDER BY holder LIMIT 1)
 			UNION ALL
-			SELECT (SELECT t.holder FROM troupe.tasks_live t WHERE t.holder > h.holder ORDER BY t.holder LIMIT 1)
+			SELECT (SELECT t.holder FROM troupe.tasks_live t WHERE t.holder > 0 AND t.holder > h.holder ORDER BY t.holder LIMIT 1)
 			FROM holders h WHERE h.holder IS NOT NULL),
 		dead AS MATERIALIZED (SELECT h.holder FROM holders h
 			WHERE h.holder IS NOT NULL AND NOT EXISTS (SELECT FROM troupe.nodes n WHERE n.incarnation = h.holder AND NOT n.gone))
