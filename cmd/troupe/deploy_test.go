@@ -368,6 +368,7 @@ func TestThroughNginx(t *testing.T) {
 		c.ready(ctx, t)
 	}
 	w.submitting.Wait()
+	await(ctx, t, "Nginx does not lead to a node again", func() bool { return w.client.Ready(ctx) == nil })
 	w.settle(ctx, t)
 	endFeeds()
 	await(ctx, t, "watchers that do not end with their tasks", func() bool { return w.watching.Load() == 0 })
