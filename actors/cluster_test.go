@@ -216,8 +216,9 @@ func TestAnyNodeCancelsAndExplains(t *testing.T) {
 	chunks := make(chan string)
 	a.Handle("talk", talker(chunks))
 	acquainted(t, a, b)
-	running, waits := submitOne(t, a, "talk", `1`), submitOne(t, a, "talk", `2`)
+	running := submitOne(t, a, "talk", `1`)
 	chunks <- "runs"
+	waits := submitOne(t, a, "talk", `2`)
 	out := newBox()
 	s := b.OpenSession(task.DefaultNamespace, out)
 	defer s.Close()
