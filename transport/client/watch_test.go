@@ -262,7 +262,9 @@ func TestWatchThatNobodyReadsOnLeavesNothingBehind(t *testing.T) {
 	}
 	srv.CloseClientConnections()
 	srv.Close()
-	goleak.VerifyNone(t, before)
+	// A server of another test may still be counting its undelivered messages.
+	const counting = "github.com/asynkron/protoactor-go/actor.NewDeadLetter.NewThrottle.func4.1"
+	goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction(counting))
 }
 
 func TestWatchOfARealServer(t *testing.T) {
