@@ -7,6 +7,11 @@ SHELL := bash
 # What you may set.
 COVER_MIN ?= 90
 CYCLES ?= 1000
+STEPS ?= 1000000
+SHOTS ?= 1000000
+SEED ?= 1
+YEARS ?= 20
+ZONES ?= 100
 
 # Tools are built once from the module proxy, at these versions, under .cache/bin.
 GOLANGCI_VERSION := v2.15.0
@@ -22,14 +27,18 @@ VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # Every statement of these counts as covered whichever package's test runs it.
 # The harness measures, the conformance suite is itself a test, and pgtest only serves them: none counts.
 COVER_PACKAGES = $(shell go list ./... | grep -v -e /bench -e /storetest -e /pgtest -e /redistest | paste -sd, -)
-TEST_FLAGS = -race -shuffle=on -timeout=20m
+# More packages at once than two processors: those that start servers mostly wait.
+TEST_FLAGS = -race -shuffle=on -timeout=20m -p=3
 
 STEP := .ci/step
 
-.PHONY: help run cluster build test unit lint fmt smoke crash bench vuln tools
+# What is compiled for vet, the linters and the build is what `build` and the tests' servers are made of: compiled once.
+PLAIN := CGO_ENABLED=0 GOFLAGS=-trimpath
+
+.PHONY: help run cluster build test unit lint fmt sdk spec golden smoke crash malformed walk bench cron-check vuln tools
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## serve from source on 127.0.0.1:8080
 	go run ./cmd/troupe serve
@@ -42,14 +51,16 @@ build: ## bin/troupe
 
 test: tools ## the gate: all that CI runs; COVER_MIN=90 is the coverage it asks for
 	@$(STEP) format $(GOLANGCI) fmt --diff
-	@$(STEP) vet go vet ./...
-	@$(STEP) lint $(GOLANGCI) run ./...
-	@$(STEP) build go build ./...
+	@$(STEP) vet env $(PLAIN) go vet ./...
+	@$(STEP) lint env $(PLAIN) $(GOLANGCI) run ./...
+	@$(STEP) build env $(PLAIN) go build ./...
 	@$(STEP) modules go mod tidy -diff
 	@$(STEP) checksums go mod verify
+	@$(STEP) spec .ci/spec
 	@$(STEP) tests $(GOTESTSUM) --format=pkgname-and-test-fails --junitfile=.cache/tests.xml -- \
 	  $(TEST_FLAGS) -coverpkg=$(COVER_PACKAGES) -coverprofile=.cache/coverage.out ./...
 	@$(STEP) coverage .ci/coverage .cache/coverage.out $(COVER_MIN)
+	@$(STEP) cron $(MAKE) --no-print-directory cron-check YEARS=1 ZONES=8
 	@$(STEP) smoke .ci/smoke
 	@$(STEP) vuln .ci/vuln $(GOVULNCHECK)
 	@.ci/tally .cache/tests.xml
@@ -63,14 +74,34 @@ lint: $(GOLANGCI) ## the linters alone
 fmt: $(GOLANGCI) ## write the format that the gate asks for
 	$(GOLANGCI) fmt
 
+sdk: ## write the TypeScript client's types anew from the server's OpenAPI document
+	go test ./transport/sdk -run TestTypeScriptTypesAreOfTheAPI -count=1 -args -update
+
+spec: ## lint the descriptions of the API, OpenAPI and AsyncAPI; after a change of shapes: make golden
+	.ci/spec
+
+golden: ## write the golden files of those descriptions anew, from the code
+	go test ./transport/api -run TestDocumentIsGolden -count=1 -args -update
+	go test ./transport/ws -run TestDocumentOfTheSocketsIsGolden -count=1 -args -update
+
 smoke: ## build the binary, kill it in the middle of its work, look at what is left
 	.ci/smoke
 
 crash: ## kill -9 in a loop at random points; CYCLES=1000 is how often
 	go test ./cmd/troupe -run TestKill -count=1 -timeout=0 -v -args -cycles=$(CYCLES)
 
+malformed: ## a million malformed requests and as many frames; SHOTS=1000000
+	go test ./transport/api -run TestMalformed -count=1 -timeout=0 -v -args -malformed=$(SHOTS)
+	go test ./transport/ws -run TestMalformed -count=1 -timeout=0 -v -args -malformed=$(SHOTS)
+
+walk: ## the scheduler's properties over random steps; STEPS=1000000, SEED=1
+	go test ./runtime/schedule -count=1 -timeout=0 -v -args -steps=$(STEPS) -seed=$(SEED)
+
 bench: ## the figures of the README, measured here
 	go run ./bench ws
+
+cron-check: ## next times of schedules against two other engines; YEARS=20 ZONES=100, an hour of one processor
+	cd bench/croncheck && go run . -years $(YEARS) -zones $(ZONES)
 
 vuln: $(GOVULNCHECK) ## known vulnerabilities of what we build with
 	.ci/vuln $(GOVULNCHECK)

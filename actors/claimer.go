@@ -23,16 +23,6 @@ const (
 	holdHungry = 4
 )
 
-// pollEvery is the heartbeat behind all hints: whatever message was lost, the
-// backlog and the other nodes are looked at again after this long.
-func (n *Node) pollEvery() time.Duration {
-	const usual = time.Second
-	if n.lease.granted > 0 {
-		return min(usual, n.lease.granted/3)
-	}
-	return usual
-}
-
 // claimer decides which tasks this node holds. It admits new ones, takes unheld
 // ones as room appears, looks after those nobody holds whose time has come, and
 // sends the least urgent back when a more urgent one needs the place.
@@ -61,9 +51,18 @@ type claimer struct {
 	free       bool // there was room here when last counted
 	lookingDue bool
 	dueAgain   bool
+	freeing    bool // a look at tasks whose dependencies have ended is under way
+	freeAgain  bool
+	due, freed moves // of tasks that were found
 	wakeGen    uint64
 	wakeAt     time.Time
 	closed     bool
+	places     places
+	running    int  // attempts, when last counted
+	stuck      int  // of total: no worker elsewhere has room for them
+	told       int  // of that, the other nodes
+	starves    bool // they were told that there is room here and no work
+	stirs      bool // something has started or waited of late
 }
 
 // heldLane is what the claimer knows of one lane.
@@ -80,7 +79,10 @@ const (
 
 func newClaimer(n *Node) actor.Producer {
 	return func() actor.Actor {
-		return &claimer{node: n, lanes: map[task.Lane]*heldLane{}, backlog: allBacklog, closed: n.draining.Load(), free: true}
+		return &claimer{
+			node: n, lanes: map[task.Lane]*heldLane{}, backlog: allBacklog, closed: n.draining.Load(), free: true, places: newPlaces(n),
+			due: moves{token: n.tokens.Add(1)}, freed: moves{token: n.tokens.Add(1)},
+		}
 	}
 }
 
@@ -91,6 +93,7 @@ func (c *claimer) Receive(ctx actor.Context) {
 		c.pollAgain(ctx)
 		c.claim(ctx)
 		c.lookDue(ctx)
+		c.lookUnblocked(ctx)
 	case admit:
 		c.admit(ctx, msg)
 	case refused:
@@ -108,13 +111,20 @@ func (c *claimer) Receive(ctx actor.Context) {
 		for l, n := range msg.waiting {
 			c.count(l, n)
 		}
-		c.free = msg.free
+		c.free, c.stuck = msg.free, msg.stuck
+		c.atWork(ctx, msg.running)
 		c.share(ctx)
 		c.claim(ctx)
 	case claimed:
 		c.claimed(ctx, msg)
 	case dueFound:
 		c.dueFound(ctx, msg)
+	case settled:
+		c.lookUnblocked(ctx)
+	case wrote:
+		c.moved(ctx, msg)
+	case freeFound:
+		c.freeFound(ctx, msg)
 	case wake:
 		if msg.gen == c.wakeGen {
 			c.wakeAt = time.Time{}
@@ -125,13 +135,23 @@ func (c *claimer) Receive(ctx actor.Context) {
 		c.poll(ctx)
 	case tended:
 		c.tended(ctx, msg)
+	case workerFree:
+		c.lookAnew(ctx)
 	case lookAround:
 		c.tend(ctx)
 	case hunger:
 		c.hunger(ctx, msg)
 	case limitsMoved:
 		c.limitsMoved(ctx, msg)
+	case hinted:
+		if c.hungry > 0 && c.places.ahead(c.running+c.total) {
+			self, root := ctx.Self(), c.node.root
+			time.AfterFunc(calmly, func() { root.Send(self, kindsChanged{}) })
+			return // whoever runs less may have it first
+		}
+		c.lookAnew(ctx)
 	case kindsChanged:
+		c.knowHungry()
 		c.lookAnew(ctx)
 	case stopClaiming:
 		c.closed = true
@@ -173,7 +193,10 @@ func (c *claimer) took(t task.Task) {
 // room is how many waiting tasks of one lane this node wants.
 func (c *claimer) room() int {
 	least := holdLeast
-	if c.hungry > 0 {
+	switch {
+	case c.hungry > 0 && !c.free:
+		least = 0 // here they would wait for somebody to end
+	case c.hungry > 0:
 		least = holdHungry
 	}
 	return min(holdMost/2, max(least, int(c.rate*holdAhead.Seconds())))
@@ -195,7 +218,7 @@ func (c *claimer) admit(ctx actor.Context, msg admit) {
 	over := 0
 	for i, sub := range msg.subs {
 		step := task.New(sub.Spec, now, 0)
-		if c.wants(step.Task) {
+		if !c.spreads(ctx, step.Task) && c.wants(step.Task) {
 			step.Task.Holder = c.node.incarnation
 			c.took(step.Task)
 			if c.lane(step.Task.Lane()).waiting > c.room() || c.total > holdMost {
@@ -229,9 +252,23 @@ func (c *claimer) wants(t task.Task) bool {
 	}
 }
 
+// spreads says that a new task goes into the backlog, for a node that has nothing to do
+// and runs less than this one.
+func (c *claimer) spreads(ctx actor.Context, t task.Task) bool {
+	l := t.Lane()
+	if t.State != task.Queued || t.StickyKey != "" || !c.places.yields(l, c.running+c.total) || !c.runs(l) {
+		return false
+	}
+	if c.places.putAside(l) {
+		self, root := ctx.Self(), c.node.root
+		time.AfterFunc(asideFor+calmly, func() { root.Send(self, kindsChanged{}) })
+	}
+	return true
+}
+
 // runs says whether tasks of this lane can run here at all just now.
 func (c *claimer) runs(l task.Lane) bool {
-	return c.node.handler(l.Kind) != nil && !c.node.isPaused(l.Namespace, l.Queue)
+	return !c.node.isPaused(l.Namespace, l.Queue) && (c.node.handler(l.Kind) != nil && c.places.take(l) || c.places.sends(l, c.hungry > 0))
 }
 
 // full says that more of this lane is not wanted before some have started.
@@ -239,7 +276,7 @@ func (c *claimer) full(h *heldLane) bool { return h.waiting > c.room()/2 }
 
 func (c *claimer) unheld(ctx actor.Context, msg unheld) {
 	for l, head := range msg.heads {
-		if !c.runs(l) {
+		if !c.runs(l) || c.places.isAside(l) {
 			continue
 		}
 		h := c.lane(l)
@@ -256,8 +293,9 @@ func (c *claimer) unheld(ctx actor.Context, msg unheld) {
 
 func (c *claimer) load(ctx actor.Context, msg load) {
 	c.starts += msg.started
-	c.free = msg.free
-	if c.free && c.total == 0 && c.node.others.Load() > 0 {
+	c.free, c.stuck = msg.free, msg.stuck
+	c.atWork(ctx, msg.running)
+	if c.free && c.total <= c.stuck && c.node.others.Load() > 0 {
 		c.backlog = min(c.backlog, noBacklog-1) // others may have something for us
 	}
 	for l, n := range msg.delta {
@@ -269,8 +307,8 @@ func (c *claimer) load(ctx actor.Context, msg load) {
 // claim takes unheld tasks if there may be some and there is room for them.
 func (c *claimer) claim(ctx actor.Context) {
 	eased := false
-	for _, h := range c.lanes {
-		eased = eased || h.left != noBacklog && !c.full(h)
+	for l, h := range c.lanes {
+		eased = eased || h.left != noBacklog && !c.full(h) && !c.places.isAside(l)
 	}
 	if c.closed || c.backlog == noBacklog && !eased {
 		return
@@ -283,19 +321,20 @@ func (c *claimer) claim(ctx actor.Context) {
 	var full []task.Lane
 	waiting := 0
 	for l, h := range c.lanes {
-		if c.full(h) {
+		if c.full(h) || c.places.isAside(l) {
 			full = append(full, l)
 		} else {
 			waiting += h.waiting
 		}
 	}
 	limit := min(room-waiting, holdMost-c.total)
-	kinds := c.node.kindNames()
-	if limit < room/4 || len(kinds) == 0 {
+	q := c.places.claim()
+	q.Kinds, q.Served = c.node.kindNames(), c.node.served(c.hungry > 0)
+	if limit < max(1, room/4) || q.Nobody() {
 		return
 	}
 	c.claiming, c.again, c.during = true, false, map[task.Lane]int64{}
-	q := task.Claim{Holder: c.node.incarnation, Kinds: kinds, Limit: limit, Full: full}
+	q.Limit, q.Full = limit, append(c.places.left(), full...)
 	self, root := ctx.Self(), c.node.root
 	c.node.work(func(workCtx context.Context) {
 		tasks, err := c.node.cfg.Store.Claim(workCtx, q)
@@ -310,15 +349,18 @@ func (c *claimer) claimed(ctx actor.Context, msg claimed) {
 		return // the next poll tries again
 	}
 	c.learn(msg)
+	found := len(msg.tasks) // also those that are of no use here
+	msg.tasks = c.places.leave(ctx, msg.tasks)
 	if c.anew {
 		c.backlog, c.anew = allBacklog, false
 	}
 	if c.node.others.Load() > 0 {
 		starves := starving{}
-		if len(msg.tasks) == 0 && c.total == 0 && c.free {
-			starves.kinds = msg.q.Kinds
+		if len(msg.tasks) == 0 && c.total <= c.stuck && c.free {
+			starves.kinds, starves.served = msg.q.Kinds, c.node.served(true)
 		}
 		ctx.Send(c.node.peers, starves)
+		c.starves = len(starves.kinds)+len(starves.served) > 0
 	}
 	for _, t := range msg.tasks {
 		c.took(t)
@@ -326,7 +368,7 @@ func (c *claimer) claimed(ctx actor.Context, msg claimed) {
 	if len(msg.tasks) > 0 {
 		ctx.Send(c.node.holder, hold{tasks: msg.tasks})
 	}
-	if c.again || len(msg.tasks) > 0 {
+	if c.again || found > 0 {
 		c.claim(ctx)
 	}
 }
@@ -337,6 +379,9 @@ func (c *claimer) claimed(ctx actor.Context, msg claimed) {
 func (c *claimer) learn(msg claimed) {
 	leftOut := map[task.Lane]bool{}
 	for _, l := range msg.q.Full {
+		if !c.places.fits(l) {
+			continue
+		}
 		leftOut[l] = true
 		h := c.lane(l)
 		h.left = min(h.left, max(h.worst, allBacklog+1))
@@ -370,138 +415,4 @@ func (c *claimer) limitsMoved(ctx actor.Context, msg limitsMoved) {
 func (c *claimer) lookAnew(ctx actor.Context) {
 	c.backlog, c.anew = allBacklog, c.claiming
 	c.claim(ctx)
-}
-
-// lookDue reads which unheld tasks have come due or passed their deadline.
-func (c *claimer) lookDue(ctx actor.Context) {
-	if c.closed {
-		return
-	}
-	if c.lookingDue {
-		c.dueAgain = true
-		return
-	}
-	const most = 1000
-	c.lookingDue, c.dueAgain = true, false
-	self, root := ctx.Self(), c.node.root
-	c.node.work(func(workCtx context.Context) {
-		tasks, next, err := c.node.cfg.Store.Due(workCtx, c.node.now(), most)
-		root.Send(self, dueFound{tasks: tasks, next: next, full: len(tasks) == most, err: err})
-	})
-}
-
-// dueFound moves tasks on whose time has come. The writes are guarded by nobody
-// holding them, so it does no harm if somebody else does so too.
-func (c *claimer) dueFound(ctx actor.Context, msg dueFound) {
-	c.lookingDue = false
-	if msg.err != nil {
-		c.node.log.Warn("cannot look for due tasks", "error", msg.err)
-		return
-	}
-	now := c.node.now()
-	for _, t := range msg.tasks {
-		step, err := t.Expire(now)
-		if err != nil {
-			step, err = t.Due(now)
-		}
-		if err == nil {
-			ctx.Send(c.node.journal, write{m: step.Mutation()})
-		}
-	}
-	if next := msg.next; !next.IsZero() && !next.After(now) {
-		msg.next = now.Add(calmly) // a rate that is open is claimed from, but not all the time
-	}
-	c.wakeBy(ctx, msg.next)
-	if len(msg.tasks) > 0 && msg.full || c.dueAgain {
-		// Those just found must be stored before they are looked for again.
-		c.wakeBy(ctx, now.Add(calmly))
-	}
-}
-
-// wakeBy sees to it that due tasks are looked for no later than at.
-func (c *claimer) wakeBy(ctx actor.Context, at time.Time) {
-	if at.IsZero() || !c.wakeAt.IsZero() && !at.Before(c.wakeAt) {
-		return
-	}
-	c.wakeAt = at
-	c.wakeGen++
-	gen, self, root := c.wakeGen, ctx.Self(), c.node.root
-	wait := max(0, c.node.until(at))
-	if wait > c.node.pollEvery() {
-		c.wakeAt = time.Time{} // a poll comes first and learns it again
-		return
-	}
-	time.AfterFunc(wait, func() { root.Send(self, wake{gen: gen}) })
-}
-
-func (c *claimer) poll(ctx actor.Context) {
-	c.rate += 0.5 * (float64(c.starts)/c.node.pollEvery().Seconds() - c.rate)
-	c.starts = 0
-	c.lookDue(ctx)
-	c.tend(ctx)
-	c.backlog = min(c.backlog, noBacklog-1) // look once more, whatever was believed
-	ctx.Send(c.node.scheduler, poll{})      // answered with recount, which claims
-	c.pollAgain(ctx)
-}
-
-// tend looks after what other nodes leave behind or have changed, where there
-// are others.
-func (c *claimer) tend(ctx actor.Context) {
-	n := c.node
-	if n.lease.granted == 0 || c.tending {
-		c.tendAgain = c.tending
-		return
-	}
-	c.tending, c.tendAgain = true, false
-	self, root, changes := ctx.Self(), n.root, n.settings.changes.Load()
-	n.work(func(workCtx context.Context) {
-		err := n.bury(workCtx)
-		var o task.Overview
-		if err == nil {
-			o, err = n.cfg.Store.Overview(workCtx, task.Scope{})
-		}
-		root.Send(self, tended{overview: o, changes: changes, err: err})
-	})
-}
-
-func (c *claimer) tended(ctx actor.Context, msg tended) {
-	c.tending = false
-	if msg.err != nil {
-		if c.node.life.Err() == nil {
-			c.node.log.Warn("cannot look after the other nodes", "error", msg.err)
-		}
-		return
-	}
-	if line := c.node.cfg.Line; line != nil {
-		line.Learn(msg.overview.Nodes)
-		ctx.Send(c.node.peers, membership{nodes: msg.overview.Nodes})
-	}
-	if msg.changes == c.node.settings.changes.Load() { // else it is older than what we know
-		c.node.learn(msg.overview)
-	}
-	if c.tendAgain {
-		c.tend(ctx)
-	}
-}
-
-// hunger hears how many other nodes have room and find no work.
-func (c *claimer) hunger(ctx actor.Context, msg hunger) {
-	c.hungry = msg.nodes
-	c.share(ctx)
-}
-
-// share gives back what waits here and could run elsewhere now: the least urgent
-// of what this node will not start in a moment.
-func (c *claimer) share(ctx actor.Context) {
-	if over := c.total - c.room(); c.hungry > 0 && over > 0 {
-		ctx.Send(c.node.scheduler, shed{n: over})
-	}
-}
-
-func (c *claimer) pollAgain(ctx actor.Context) {
-	if c.node.stopped.Load() {
-		return
-	}
-	self, root := ctx.Self(), c.node.root
-	time.AfterFunc(c.node.pollEvery(), func() { root.Send(self, poll{}) })
 }

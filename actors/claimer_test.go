@@ -14,7 +14,6 @@ import (
 )
 
 func TestPriorityReachesIntoTheBacklog(t *testing.T) {
-	oneSlot := func(c *Config) { c.Capacity = task.Resources{task.SlotResource: 1000} }
 	virtual(t, func(t *testing.T, n *Node) {
 		t.Helper()
 		gate := make(chan struct{})
@@ -136,7 +135,7 @@ func virtual(t *testing.T, f func(t *testing.T, n *Node), change ...func(*Config
 		if err := n.Stop(context.Background()); err != nil {
 			t.Error(err)
 		}
-		time.Sleep(3 * time.Second) // the actor library's dead-letter ticker
+		time.Sleep(quieted)
 	})
 }
 

@@ -26,6 +26,7 @@ func peer(tb testing.TB, s task.Store, w *wires, name string, change ...func(*Co
 		Metrics: prometheus.NewRegistry(), Name: name, Capacity: task.Resources{task.SlotResource: 16_000},
 		Lease: 600 * time.Millisecond, Line: end{w, name},
 	}
+	cfg.Tenants, _ = s.(Tenants)
 	for _, c := range change {
 		c(&cfg)
 	}
@@ -392,6 +393,7 @@ func TestNodeThatLosesItsLeaseStopsInTime(t *testing.T) {
 			if err := next.Stop(context.Background()); err != nil {
 				t.Error(err)
 			}
+			time.Sleep(quieted)
 		}()
 		if next.Incarnation() <= n.Incarnation() {
 			t.Errorf("incarnation %d after %d", next.Incarnation(), n.Incarnation())
@@ -401,7 +403,6 @@ func TestNodeThatLosesItsLeaseStopsInTime(t *testing.T) {
 		if got.Attempt != 2 || got.Holder != next.Incarnation() {
 			t.Errorf("attempt %d of %d", got.Attempt, got.Holder)
 		}
-		time.Sleep(2 * time.Second)
 	})
 }
 

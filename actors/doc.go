@@ -6,12 +6,14 @@
 //
 //	node ─┬─ holder ──── task …       one per task this node holds
 //	      ├─ workers ─── worker …     one per attempt under way
+//	      ├─ remotes ─── remote …     one per worker elsewhere that is connected
 //	      ├─ sessions ── session …    one per watcher
 //	      ├─ feeds                    who follows which batch, queue or filter
 //	      ├─ peers ───── farWatcher … the other nodes; one per task here that one there follows
 //	      ├─ journal                  the one writer
 //	      ├─ scheduler                ready queues and resource tokens
 //	      ├─ claimer                  what this node holds
+//	      ├─ schedules                what is submitted by the clock
 //	      └─ sweeper                  what may be forgotten
 //
 // # The way of a task
@@ -39,12 +41,28 @@
 //	task       restarted                its row; a running attempt is over, counted
 //	worker     restarted                nothing; its attempt fails (worker_crashed)
 //	session    restarted                nothing; the watcher is told to come back
+//	remote     restarted                nothing; its attempts fail, the worker registers anew
+//	schedules  restarted                nothing; it looks
 //	sweeper    restarted                nothing
-//	holder, workers, sessions, feeds, peers
+//	holder, workers, remotes, sessions, feeds, peers
 //	           resumed                  their map, which each message leaves whole
 //	farWatcher restarted                nothing; it asks the task anew
 //
 // A panic of a handler is a failed attempt and no crash of anything.
+//
+// # Workers elsewhere
+//
+// A worker of another process is an actor from when it registers until it has gone. An
+// attempt that goes to it is run as any other, by a worker actor and a goroutine; that
+// one's handler is the remote worker's desk, which sends the attempt over the connection
+// and does what comes back:
+//
+//	scheduler ─start(worker)─► task ─run─► workers ─► worker ── desk ═══ connection
+//	                                                    ▲                    │
+//	                                                    └─ progress, step, succeed, fail
+//
+// The scheduler has the slots: see package schedule. The roster is what the others read
+// of who serves what.
 //
 // # Goroutines
 //

@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"context"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -53,6 +54,9 @@ func (f *feeds) inOrder(id task.ID, events []task.Event) []task.Event {
 type feed struct {
 	topic    task.Topic
 	watchers map[string]*actor.PID
+
+	counting bool // its batch is being counted
+	again    bool // and has moved meanwhile
 }
 
 // Receive implements [actor.Actor].
@@ -64,6 +68,12 @@ func (f *feeds) Receive(ctx actor.Context) {
 		f.unfollow(ctx.Sender(), msg.topic)
 	case happened:
 		f.happened(ctx, msg)
+	case countBatch:
+		if fd := f.feeds[msg.key]; fd != nil {
+			f.count(ctx, fd)
+		}
+	case batchCounted:
+		f.counted(ctx, msg)
 	case feedsBroken:
 		for _, fd := range f.feeds {
 			for _, who := range fd.watchers {
@@ -132,6 +142,9 @@ func (f *feeds) happened(ctx actor.Context, msg happened) {
 			continue
 		}
 		name := fd.topic.Name()
+		if !fd.topic.Batch.IsZero() && msg.task.State.Terminal() {
+			f.count(ctx, fd)
+		}
 		var out []*task.Frame
 		for _, e := range msg.events {
 			if e.Type == task.EventState || e.Type == task.EventProgress {
@@ -156,4 +169,43 @@ func (fd *feed) leaves(t task.Task) bool {
 	any := *fd.topic.Filter
 	any.States, any.Namespace = nil, fd.topic.Namespace
 	return any.Match(t)
+}
+
+// count finds out whether a followed batch has ended, once for all who follow it.
+func (f *feeds) count(ctx actor.Context, fd *feed) {
+	if fd.counting {
+		fd.again = true
+		return
+	}
+	fd.counting, fd.again = true, false
+	self, n, topic := ctx.Self(), f.node, fd.topic
+	n.work(func(workCtx context.Context) {
+		counts, live, err := n.batchCounts(workCtx, topic.Namespace, topic.Batch)
+		n.root.Send(self, batchCounted{key: feedKey(topic), counts: counts, ended: err == nil && live == 0, err: err})
+	})
+}
+
+// counted tells who follows a batch that it has ended. Where it has not, but has
+// moved since, or could not be counted, it is counted again a little later.
+func (f *feeds) counted(ctx actor.Context, msg batchCounted) {
+	fd := f.feeds[msg.key]
+	if fd == nil {
+		return
+	}
+	fd.counting = false
+	if msg.ended {
+		end := &task.Frame{Kind: task.Ended, Topic: fd.topic.Name(), Counts: msg.counts}
+		for _, who := range fd.watchers {
+			ctx.Send(who, fed{topic: end.Topic, frames: []*task.Frame{end}})
+		}
+		return
+	}
+	wait := lookAgain
+	if msg.err != nil {
+		wait = lookAnyway
+	}
+	if fd.again || msg.err != nil {
+		self, root := ctx.Self(), f.node.root
+		time.AfterFunc(wait, func() { root.Send(self, countBatch{key: msg.key}) })
+	}
 }

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"github.com/troupe-run/troupe/runtime/task"
@@ -31,12 +33,20 @@ var (
 type Job struct {
 	Task task.Task // as it was started; Attempt is this attempt's number
 
-	ctx   context.Context //nolint:containedctx // the attempt's own; a Job lives exactly as long
-	speak func(utterance)
-	quota *window
-	full  sync.Once
-	event int // greatest size of one event's data, bytes
-	value int // greatest size of a checkpoint, bytes
+	store   task.Store
+	now     func() time.Time
+	limits  task.Limits
+	redact  func(json.RawMessage) json.RawMessage
+	notes   *notes
+	memory  *recollection
+	ctx     context.Context //nolint:containedctx // the attempt's own; a Job lives exactly as long
+	speak   func(utterance)
+	quota   *window
+	voices  *voices
+	full    sync.Once
+	settled func(error) // called once how the attempt ended is on disk; nil: nobody asks
+	event   int         // greatest size of one event's data, bytes
+	value   int         // greatest size of a checkpoint, bytes
 }
 
 // utterance is one thing a handler said; the task's actor gives it its cursor.
@@ -44,6 +54,8 @@ type utterance struct {
 	kind       task.EventType
 	data       json.RawMessage
 	checkpoint json.RawMessage // set: a checkpoint, and kind is empty
+	memo       *task.Memo      // set: to remember, and kind is empty
+	took       time.Duration   // the step of memo
 }
 
 // Progress says how far the attempt has come: a fraction of 1, or nil where
@@ -96,7 +108,34 @@ func (j *Job) Checkpoint(value json.RawMessage) error {
 	return nil
 }
 
+// Dependency is the result of a task that this one depends on, or its failure as a
+// [task.Failure].
+func (j *Job) Dependency(ctx context.Context, id task.ID) (json.RawMessage, error) {
+	if !slices.Contains(j.Task.DependsOn, id) {
+		return nil, fmt.Errorf("task %s does not depend on %s: %w", j.Task.ID, id, task.ErrInvalid)
+	}
+	t, err := j.store.Task(ctx, j.Task.Namespace, id)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read what task %s depends on: %w", j.Task.ID, err)
+	case t.State == task.Succeeded:
+		return t.Result, nil
+	case t.Failure != nil:
+		return nil, t.Failure
+	default:
+		return nil, fmt.Errorf("task %s was %s: %w", id, t.State, task.ErrTerminal)
+	}
+}
+
 func (j *Job) say(kind task.EventType, data any) error {
+	switch d := data.(type) {
+	case task.LogData:
+		d.Fields = j.redact(d.Fields)
+		data = d
+	case task.OutputData:
+		d.Chunk = j.redact(d.Chunk)
+		data = d
+	}
 	raw, err := json.Marshal(data)
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", kind, err)
@@ -107,8 +146,12 @@ func (j *Job) say(kind task.EventType, data any) error {
 	if !task.ValidJSON(raw) {
 		return fmt.Errorf("%s is not JSON, or nested too deep: %w", kind, task.ErrInvalid)
 	}
-	// It waits while the attempt is further ahead of the disk than it may be:
-	// a handler that shouts is slowed down, and the node not filled up.
+	if err := j.voices.wait(j.ctx, j.Task.Namespace); err != nil {
+		return err
+	}
+	// It has waited for its namespace's turn, and waits while the attempt is further
+	// ahead of the disk than it may be: a handler that shouts is slowed down, and the
+	// node not filled up.
 	err = j.quota.acquire(j.ctx, len(raw), len(raw))
 	switch {
 	case err == nil:

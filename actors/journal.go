@@ -91,7 +91,12 @@ func (j *journal) Receive(ctx actor.Context) {
 	case *actor.Started:
 		j.commit(ctx) // after a crash: what had been gathered
 	case write:
-		j.gather(msg.m, owed{acks: []ack{{pid: ctx.Sender(), token: msg.token}}})
+		o := owed{acks: []ack{{pid: ctx.Sender(), token: msg.token}}}
+		if j.broken && refusable(&msg.m) {
+			j.answer(ctx, &msg.m, o, task.Outcome{Err: task.ErrUnavailable})
+			return
+		}
+		j.gather(msg.m, o)
 		j.commit(ctx)
 	case submit:
 		j.submit(ctx, msg)
@@ -128,6 +133,10 @@ func (j *journal) gather(m task.Mutation, o owed) {
 		m.Events = append(earlier.Events, m.Events...)
 		m.Give = append(earlier.Give, m.Give...)
 		m.Checkpoint = m.Checkpoint || earlier.Checkpoint
+		m.Forget = m.Forget || earlier.Forget
+		if m.Memos = append(earlier.Memos, m.Memos...); m.Task.State.Terminal() {
+			m.Memos = nil
+		}
 		*earlier = m
 		b.owed[i].acks = append(b.owed[i].acks, o.acks...)
 		return
@@ -149,6 +158,9 @@ func size(m *task.Mutation) int {
 	n := len(m.Task.Payload) + len(m.Task.Result) + 256
 	for _, e := range m.Events {
 		n += len(e.Data) + 64
+	}
+	for _, memo := range m.Memos {
+		n += memo.Size()
 	}
 	return n
 }
@@ -212,9 +224,9 @@ func (j *journal) committed(ctx actor.Context, msg committed) {
 	j.answerFlush(ctx)
 }
 
-// failed handles a store that kept nothing. New tasks are refused; their
-// submitters may come again. What is said of tasks that are ours cannot be
-// refused: it is tried again until it can be stored.
+// failed handles a store that kept nothing. What callers ask for is refused; they may
+// come again. What is said of tasks as they are cannot be refused: it is tried again
+// until it can be stored.
 func (j *journal) failed(ctx actor.Context, err error) {
 	if now := time.Now(); now.Sub(j.complained) > complainEvery {
 		j.complained = now
@@ -236,12 +248,16 @@ func (j *journal) failed(ctx actor.Context, err error) {
 	time.AfterFunc(commitRetry, func() { root.Send(self, retryCommit{}) })
 }
 
-// refuse tells the submitters in a batch why, and returns what is left of it.
+// refusable says whether a write can be refused: all but saves are asked for by somebody
+// who may come again. They would pile up else, for as long as the store keeps nothing.
+func refusable(m *task.Mutation) bool { return m.Op != task.Save }
+
+// refuse tells in a batch who may come again why, and returns what is left of it.
 func (j *journal) refuse(ctx actor.Context, b *batch, why error) *batch {
 	rest := newBatch()
 	for i, m := range b.ms {
-		if o := b.owed[i]; o.reply != nil {
-			j.answer(ctx, &m, o, task.Outcome{Err: why})
+		if refusable(&m) {
+			j.answer(ctx, &m, b.owed[i], task.Outcome{Err: why})
 			continue
 		}
 		rest.add(m, b.owed[i])
@@ -274,18 +290,22 @@ func (j *journal) settle(ctx actor.Context, b *batch, outcomes []task.Outcome) {
 	watched, followed := j.node.watched.Load() > 0, j.node.farFollowers.Load() > 0
 	for i := range b.ms {
 		m, o, out := &b.ms[i], b.owed[i], outcomes[i]
-		if o.reply == nil && errors.Is(out.Err, task.ErrUnavailable) {
+		if !refusable(m) && errors.Is(out.Err, task.ErrUnavailable) {
 			j.gather(*m, o) // set apart from a batch that was stored, and not stored itself
 			continue
 		}
 		j.answer(ctx, m, o, out)
 		news.limits(m, out)
+		news.settles = news.settles || out.Settles
+		if out.Bound != 0 {
+			news.add(m.Task.Bind(out.Bound, j.node.now())) // its node is to hear of it
+		}
 		if out.Err != nil || out.Existing != nil {
 			continue
 		}
 		t := m.Task
 		switch {
-		case m.Op != task.Insert && m.Op != task.Save:
+		case !m.Inserts() && m.Op != task.Save:
 			continue
 		case t.Holder == 0 && !t.State.Terminal():
 			news.add(t)
@@ -305,6 +325,9 @@ func (j *journal) settle(ctx actor.Context, b *batch, outcomes []task.Outcome) {
 	if news.heads != nil || !news.wake.IsZero() {
 		ctx.Send(j.node.claimer, news)
 	}
+	if news.settles {
+		ctx.Send(j.node.claimer, settled{})
+	}
 	if news.moved {
 		ctx.Send(j.node.claimer, limitsMoved{timed: news.timed})
 	}
@@ -316,9 +339,10 @@ func (j *journal) settle(ctx actor.Context, b *batch, outcomes []task.Outcome) {
 // limits notes what a write did to limits of the whole cluster.
 func (u *unheld) limits(m *task.Mutation, out task.Outcome) {
 	switch {
+	case out.Bound != 0:
 	case errors.Is(out.Err, task.ErrParked):
 		u.moved = true // perhaps only because others stand before it
-		u.timed = u.timed || out.Limit.Scope == task.OfRate
+		u.timed = u.timed || out.Limit.Scope.Paces()
 	case out.Err == nil && len(m.Give) > 0:
 		u.moved = true
 		u.eased = append(u.eased, m.Task.Kind)
@@ -430,11 +454,28 @@ func appendAll(ctx context.Context, s task.Store, ms []task.Mutation, log *slog.
 
 // readBack gives the outcomes of a batch that was kept, or none if it was not. It
 // is atomic, so one write that left a mark tells of all; but what depended on a
-// limit is looked at itself.
+// limit is looked at itself, and so are signals. One that was kept and has been
+// taken since is kept once more only if the task has ended meanwhile.
 func readBack(ctx context.Context, s task.Store, ms []task.Mutation) ([]task.Outcome, error) {
 	outcomes, looked := make([]task.Outcome, len(ms)), false
 	for i, m := range ms {
-		if m.Op != task.Insert && m.Op != task.Save || looked && len(m.Take) == 0 {
+		if m.Op == task.PutSignal {
+			kept, err := signalKept(ctx, s, m)
+			switch {
+			case err != nil:
+				return nil, err
+			case kept:
+				looked = true
+			default:
+				outcomes[i].Err = task.ErrUnknown
+			}
+			continue
+		}
+		if m.Known { // it has left no mark
+			outcomes[i].Err = task.ErrUnknown
+			continue
+		}
+		if !m.Inserts() && m.Op != task.Save || looked && len(m.Take) == 0 {
 			continue
 		}
 		looked = true
@@ -446,16 +487,22 @@ func readBack(ctx context.Context, s task.Store, ms []task.Mutation) ([]task.Out
 			return nil, err
 		}
 		same := t.Cursor == m.Task.Cursor && t.Guard() == m.Task.Guard()
-		if m.Op == task.Insert {
+		if m.Inserts() {
 			same = same && t.Created.Equal(m.Task.Created.Truncate(time.Microsecond))
 		}
 		switch {
 		case same:
+		case len(m.Take) > 0 && t.Bound != 0:
+			limit := task.LimitName{Scope: task.OfSticky, Namespace: t.Namespace, Name: t.StickyKey}
+			outcomes[i] = task.Outcome{Err: task.ErrParked, Limit: limit, Bound: t.Bound}
 		case len(m.Take) > 0 && t.Parked != nil:
 			outcomes[i] = task.Outcome{Err: task.ErrParked, Limit: t.Parked.Limit}
 		default:
 			return nil, nil
 		}
+	}
+	if !looked {
+		return nil, nil // settings alone, which may be set twice, or signals
 	}
 	return outcomes, nil
 }

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/troupe-run/troupe/persistence/memory"
@@ -79,7 +80,7 @@ func trio(tb testing.TB, h Handler) []*Node {
 	store, w := memory.NewShared(), newWires()
 	var nodes []*Node
 	for _, name := range []string{"a", "b", "c"} {
-		n := peer(tb, store, w, name)
+		n := peer(tb, store, w, name, func(c *Config) { c.Lease = 10 * time.Second }) // none dies
 		n.Handle("work", h)
 		nodes = append(nodes, n)
 	}
@@ -87,10 +88,10 @@ func trio(tb testing.TB, h Handler) []*Node {
 	return nodes
 }
 
-func awaitAll(tb testing.TB, n *Node, ids []task.ID, state task.State) {
+func awaitAll(tb testing.TB, n *Node, ids []task.ID) {
 	tb.Helper()
 	for _, id := range ids {
-		awaitState(tb, n, id, state)
+		awaitState(tb, n, id, task.Succeeded)
 	}
 }
 
@@ -103,7 +104,7 @@ func TestConcurrencyKeyHoldsInTheWholeCluster(t *testing.T) {
 			s.ConcurrencyKey, s.ConcurrencyLimit = fmt.Sprint("k", i%3), 2
 		}).ID)
 	}
-	awaitAll(t, nodes[0], ids, task.Succeeded)
+	awaitAll(t, nodes[0], ids)
 	c.atMost(t, 2, "k0", "k1", "k2")
 	for _, id := range ids {
 		if c.ran[id] != 1 {
@@ -133,11 +134,37 @@ func TestQueueAndPoolBoundsHoldInTheWholeCluster(t *testing.T) {
 			s.Queue, s.Resources = "pooled", task.Resources{task.SlotResource: 1000, "openai": 1000}
 		}).ID)
 	}
-	awaitAll(t, nodes[2], ids, task.Succeeded)
+	awaitAll(t, nodes[2], ids)
 	c.atMost(t, 3, "narrow", "pooled")
 	o, err := nodes[0].cfg.Store.Overview(t.Context(), task.Scope{})
 	if err != nil || len(o.Pools) != 1 || o.Pools[0].Used != 0 {
 		t.Errorf("%+v, %v", o.Pools, err)
+	}
+}
+
+func TestKindBoundsAndKeyRatesHoldInTheWholeCluster(t *testing.T) {
+	c := newCrowd()
+	nodes := trio(t, c.handler(5*time.Millisecond, func(k task.Task) string { return k.Kind }))
+	if _, err := nodes[0].SetKind(t.Context(), task.KindChange{Namespace: task.DefaultNamespace, Name: "work", Concurrency: new(3)}); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range nodes {
+		eventually(t, "the setting to be known", func() bool { return n.kind(task.DefaultNamespace, "work").Concurrency == 3 })
+	}
+	var ids []task.ID
+	began := time.Now()
+	for i := range 60 {
+		ids = append(ids, submitOne(t, nodes[i%3], "work", `0`, func(s *task.Spec) {
+			s.Queue = fmt.Sprint("q", i%4)
+			if i%3 == 0 {
+				s.RateKey, s.Rate = "customer", task.Rate{Count: 20, Per: time.Second, Burst: 5}
+			}
+		}).ID)
+	}
+	awaitAll(t, nodes[2], ids)
+	c.atMost(t, 3, "work")
+	if took := time.Since(began); took < 700*time.Millisecond { // 15 behind the burst, 50 ms apart
+		t.Errorf("20 with the key have run within %v", took)
 	}
 }
 
@@ -172,7 +199,7 @@ func TestExplainNamesTheLimitATaskWaitsFor(t *testing.T) {
 			return err == nil && k.Parked != nil
 		})
 		k, _ := nodes[0].cfg.Store.Task(t.Context(), one.Namespace, one.ID)
-		if w, err := nodes[2].Explain(t.Context(), k); err != nil || *w != tt.want {
+		if w, err := nodes[2].Explain(t.Context(), k); err != nil || !cmp.Equal(*w, tt.want) {
 			t.Errorf("%+v, %v; want %+v", w, err, tt.want)
 		}
 		if _, err := nodes[2].Cancel(t.Context(), one.Namespace, one.ID, ""); err != nil {
@@ -193,7 +220,7 @@ func TestQueueRateIsKept(t *testing.T) {
 		}
 		defer func() {
 			_ = n.Stop(context.Background())
-			time.Sleep(2 * time.Second) // the library counts undelivered messages for so long
+			time.Sleep(quieted)
 		}()
 		starts := make(chan time.Time, 1000)
 		n.Handle("work", func(context.Context, *Job) (json.RawMessage, error) {
@@ -243,7 +270,7 @@ func TestTokensOfADeadNodeComeBackWithItsTasks(t *testing.T) {
 	a.end() // it does nothing more, and does not say so
 	b := peer(t, store, w, "b")
 	b.Handle("work", c.handler(2*time.Millisecond, byKey))
-	awaitAll(t, b, ids, task.Succeeded)
+	awaitAll(t, b, ids)
 	c.atMost(t, 2)
 	k, err := store.Task(t.Context(), task.DefaultNamespace, running[0].ID)
 	if err != nil || k.Attempt != 2 || k.Crashes != 1 {
@@ -336,7 +363,7 @@ func TestReportsOfAllNodes(t *testing.T) {
 	if s, err := nodes[1].Stats(t.Context()); err != nil || s.Submitted != 1 || s.Ended[task.Succeeded] != 1 {
 		t.Errorf("%+v, %v", s, err)
 	}
-	workers, err := nodes[2].Workers(t.Context())
+	workers, err := nodes[2].Workers(t.Context(), task.DefaultNamespace)
 	if err != nil || len(workers) != 3 {
 		t.Errorf("%+v, %v", workers, err)
 	}

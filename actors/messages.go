@@ -6,6 +6,7 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
+	"github.com/troupe-run/troupe/runtime/access"
 	"github.com/troupe-run/troupe/runtime/schedule"
 	"github.com/troupe-run/troupe/runtime/task"
 )
@@ -49,6 +50,7 @@ type (
 		wake  time.Time           // when the earliest of the others must be looked at; zero: never
 		// And that there may be room for parked ones.
 		moved, timed bool
+		settles      bool     // some task may have waited for one of these
 		eased        []string // kinds of tasks that gave something back
 	}
 	// refused tells the claimer that admitted tasks did not come to be.
@@ -66,10 +68,14 @@ type (
 	load  struct {
 		delta   map[task.Lane]int
 		started int
+		running int
+		stuck   int  // of what waits: it takes no part, as no worker has room
 		free    bool // there is room for one more
 	}
 	recount struct {
 		waiting map[task.Lane]int
+		running int
+		stuck   int
 		free    bool // there is room for one more
 	}
 	poll    struct{}
@@ -86,11 +92,22 @@ type (
 		err   error
 	}
 	kindsChanged struct{}
-	limitsMoved  struct{ timed bool } // parked tasks may be let go; timed: some when a rate lets them
-	lookAround   struct{}             // there is a node we do not know
-	hunger       struct{ nodes int }  // so many others have room and find no work
-	tended       struct {
+	workerFree   struct{} // a worker elsewhere has a slot free, and nobody here waits for it
+	hinted       struct{} // another node says that there is work
+	settled      struct{} // there may be tasks whose dependencies have ended
+	freeFound    struct {
+		tasks []task.Unblocked
+		full  bool
+		err   error
+	}
+	limitsMoved struct{ timed bool } // parked tasks may be let go; timed: some when a rate lets them
+	lookAround  struct{}             // there is a node we do not know
+	hunger      struct {
+		nodes map[task.Incarnation]task.Rival
+	} // others that have room and find no work
+	tended struct {
 		overview task.Overview
+		tenants  map[string]access.Tenant
 		changes  uint64
 		err      error
 	}
@@ -120,7 +137,7 @@ type (
 
 // To a task.
 type (
-	start  struct{}
+	start  struct{ worker string } // elsewhere; empty: here
 	reread struct {
 		task task.Task
 		err  error
@@ -129,6 +146,8 @@ type (
 		attempt int
 		result  json.RawMessage
 		failure *task.Failure
+		suspend *task.Suspension // instead of both
+		settled func(error)      // called once that is on disk, or with why it will not be; may be nil
 	}
 	said struct {
 		attempt int
@@ -194,31 +213,58 @@ type (
 // To the scheduler.
 type (
 	ready struct {
-		entry schedule.Entry
+		entry schedule.Entry // its demand is all it needs
 		where task.Lane
 		pid   *actor.PID
 		again bool // it was not counted as waiting by the claimer yet
 	}
 	busy struct { // after a restart of the scheduler: this one runs
 		entry schedule.Entry
+		where task.Lane
 		pid   *actor.PID
 	}
 	withdraw struct{ id task.ID }
-	release  struct{ id task.ID }
-	pause    struct {
-		queue  queueName
-		paused bool
+	release  struct {
+		id   task.ID
+		took time.Duration // the attempt, if it teaches how long such take; else 0
+		verdict
 	}
-	shed      struct{ n int } // -1: all
+	queueChanged struct { // its settings, or what of them the scheduler goes by
+		name queueName
+		to   task.Queue
+	}
+	kindChanged   struct{ kind queueName }   // its breaker
+	tenantChanged struct{ namespace string } // its weight
+	kindServed    struct{ kind string }      // here, from now on
+	halfOpen      struct {
+		kind queueName
+		gen  uint64
+	}
+	shed struct{ n int } // -1: all
+	// shedStuck gives back what no worker here has room for and other nodes' have.
+	shedStuck struct{ served []task.Served }
+	// paced says of each queue whether tasks of it wait, once a second or so.
+	paced struct{ waiting map[queueName]bool }
+	// forecast is answered with forecasts.
+	forecast struct {
+		queues []queueName
+		kinds  map[queueName]bool
+	}
+	forecasts struct {
+		paces map[queueName]task.Pace
+		runs  map[queueName]time.Duration // how long one of a kind runs as a rule
+	}
 	explain   struct{ id task.ID }
 	explained struct {
 		reason schedule.Reason
+		until  time.Time // of a breaker
 		found  bool
 	}
 	gauges struct{}
 	gauged struct {
 		gauges           []schedule.Gauge
 		waiting, running int
+		tripped          []task.Tripped
 	}
 )
 
@@ -239,6 +285,8 @@ type (
 		job     *Job
 		result  json.RawMessage
 		failure *task.Failure
+		suspend *task.Suspension
+		settled func(error)
 	}
 )
 
@@ -279,17 +327,32 @@ type (
 	listed struct {
 		gen   uint64
 		tasks []task.Task
+		ended []task.Count // of a batch of which all tasks have ended
 		err   error
 	}
 )
 
-func (wrote) lane() lane       { return completion }
-func (committed) lane() lane   { return control }
-func (retryCommit) lane() lane { return control }
-func (pause) lane() lane       { return control }
-func (explain) lane() lane     { return control }
-func (gauges) lane() lane      { return control }
-func (claimed) lane() lane     { return control }
-func (tended) lane() lane      { return control }
-func (load) lane() lane        { return completion }
-func (poll) lane() lane        { return background }
+// The feeds' own.
+type (
+	countBatch   struct{ key string }
+	batchCounted struct {
+		key    string
+		counts []task.Count
+		ended  bool
+		err    error
+	}
+)
+
+func (wrote) lane() lane         { return completion }
+func (committed) lane() lane     { return control }
+func (retryCommit) lane() lane   { return control }
+func (queueChanged) lane() lane  { return control }
+func (kindChanged) lane() lane   { return control }
+func (tenantChanged) lane() lane { return control }
+func (explain) lane() lane       { return control }
+func (forecast) lane() lane      { return control }
+func (gauges) lane() lane        { return control }
+func (claimed) lane() lane       { return control }
+func (tended) lane() lane        { return control }
+func (load) lane() lane          { return completion }
+func (poll) lane() lane          { return background }

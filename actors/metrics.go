@@ -10,21 +10,28 @@ import (
 
 // metrics is what this package tells Prometheus. No label is unbounded.
 type metrics struct {
-	batch   prometheus.Histogram
-	commit  prometheus.Histogram
-	delay   prometheus.Histogram
-	held    prometheus.Gauge
-	waiting prometheus.Gauge
-	running prometheus.Gauge
-	watched prometheus.Gauge
-	lost    prometheus.Counter
-	panics  prometheus.Counter
-	buried  prometheus.Counter
-	fenced  prometheus.Counter
-	garbled prometheus.Counter
-	parked  prometheus.Counter
-	ended   *prometheus.CounterVec
-	cached  *prometheus.CounterVec
+	batch    prometheus.Histogram
+	commit   prometheus.Histogram
+	delay    prometheus.Histogram
+	held     prometheus.Gauge
+	waiting  prometheus.Gauge
+	running  prometheus.Gauge
+	watched  prometheus.Gauge
+	lost     prometheus.Counter
+	panics   prometheus.Counter
+	buried   prometheus.Counter
+	fenced   prometheus.Counter
+	garbled  prometheus.Counter
+	parked   prometheus.Counter
+	ended    *prometheus.CounterVec
+	cached   *prometheus.CounterVec
+	refused  *prometheus.CounterVec
+	recalled *prometheus.CounterVec
+	broken   *prometheus.GaugeVec
+	putOff   prometheus.Counter
+
+	remotes     prometheus.Gauge
+	remotesLost prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -61,15 +68,32 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		parked: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "troupe_tasks_parked_total", Help: "Tasks that had to wait for a limit of the whole cluster, counted each time.",
 		}),
+		putOff: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "troupe_retries_put_off_total", Help: "Retries that wait longer because their kind's budget is used up.",
+		}),
+		remotes: prometheus.NewGauge(prometheus.GaugeOpts{Name: "troupe_remote_workers", Help: "Workers elsewhere that are connected, or were within a lease."}),
+		remotesLost: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "troupe_remote_workers_lost_total", Help: "Workers elsewhere that were not heard of for a lease.",
+		}),
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "troupe_tasks_ended_total", Help: "Tasks that ended, by state.",
 		}, []string{"state"}),
 		cached: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "troupe_tasks_cached_total", Help: "Tasks with a cache that succeeded, by how they came to their result.",
 		}, []string{"status"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "troupe_tasks_refused_total", Help: "Tasks that were not taken, by why.",
+		}, []string{"reason"}),
+		recalled: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "troupe_results_recalled_total", Help: "Looks for the result of an identical task, by where it was.",
+		}, []string{"where"}),
+		broken: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "troupe_breaker_open", Help: "Kinds of which this node starts no tasks, because they failed.",
+		}, []string{"namespace", "kind"}), // those with a breaker
 	}
 	for _, c := range []prometheus.Collector{
-		m.batch, m.commit, m.delay, m.held, m.waiting, m.running, m.watched, m.lost, m.panics, m.buried, m.fenced, m.garbled, m.parked, m.ended, m.cached,
+		m.batch, m.commit, m.delay, m.held, m.waiting, m.running, m.watched, m.lost, m.panics, m.buried, m.fenced, m.garbled, m.parked, m.ended, m.cached, m.refused, m.recalled, m.broken, m.putOff,
+		m.remotes, m.remotesLost,
 	} {
 		if err := r.Register(c); err != nil {
 			return nil, err

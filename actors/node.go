@@ -1,7 +1,10 @@
 package actors
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,22 +24,36 @@ import (
 // Config is what a node is made of. Store, Log and Metrics must be given.
 type Config struct {
 	Store    task.Store
+	Tenants  Tenants // nil: no namespace is bounded
 	Log      *slog.Logger
 	Metrics  prometheus.Registerer
-	Name     string         // shown on tasks and in lists
-	Address  string         // where it can be reached; informational
-	Capacity task.Resources // what attempts may hold at once
+	Name     string             // shown on tasks and in lists
+	Address  string             // where it can be reached; informational
+	Capacity task.Resources     // what attempts may hold at once
+	Weights  map[string]float64 // of namespaces, beside others; 1 where not said
+	Labels   map[string]string  // what tasks may ask for
 	Limits   task.Limits
 	Lease    time.Duration // how long the node may be silent, where that matters; the store's own if 0
 
 	Retention task.Retention // Now is ignored
+	MaxQueued int            // tasks that may wait in a queue whose settings name no bound; 0: any number
 
 	// Line is how to speak with other nodes, where the store is shared; nil: not.
 	Line Line
 	// Hints tells other nodes of work, beside the line; nil: nothing does.
 	Hints Hints
-	// Results is asked for results before the store is; nil: only the store is.
+	// Recent and Results are asked for results before the store is; nil: not.
+	Recent  Recent
 	Results Results
+
+	// WorkerLease is how long a worker elsewhere may be silent; 15 s if 0.
+	WorkerLease time.Duration
+	// TokenKey signs what workers elsewhere prove their attempts with; 32 bytes, this
+	// process's own if nil.
+	TokenKey []byte
+	// Redact leaves out what is to be in no event: of the fields of log lines, chunks of
+	// output and details of failures. nil: nothing.
+	Redact func(json.RawMessage) json.RawMessage
 }
 
 // Hints carries between nodes that there is work of some kinds. It may be lost.
@@ -61,7 +78,7 @@ type Node struct {
 	root   *actor.RootContext
 	top    *actor.PID
 	journal, scheduler, claimer, holder,
-	workers, sessions, feeds, peers *actor.PID
+	workers, remotes, sessions, feeds, peers, timed *actor.PID
 
 	life       context.Context //nolint:containedctx // of the node's goroutines; ends when it is torn down
 	end        context.CancelFunc
@@ -72,6 +89,7 @@ type Node struct {
 	tokens       atomic.Uint64 // names writes to the journal
 	watched      atomic.Int64  // topics somebody follows: 0 spares the feeds
 	others       atomic.Int64  // nodes we speak to
+	rivals       atomic.Int64  // of those, which have room and find no work
 	farFollowers atomic.Int64  // of those, where somebody follows feeds
 	sessionCount atomic.Int64
 	draining     atomic.Bool
@@ -79,7 +97,13 @@ type Node struct {
 	listening    atomic.Bool // the actors are all there
 	asking       sync.Map    // *actor.Future of callers that wait for an answer
 
-	settings settings
+	settings  settings
+	admission *admission
+	budgets   budgets
+	voices    voices
+
+	roster   roster
+	tokenKey []byte
 
 	mu       sync.RWMutex
 	handlers map[string]Handler
@@ -89,6 +113,14 @@ type Node struct {
 // the actors. The node runs until [Node.Stop].
 func Start(ctx context.Context, cfg Config) (*Node, error) {
 	cfg.Limits = cfg.Limits.WithDefaults()
+	cfg.WorkerLease = cmp.Or(cfg.WorkerLease, DefaultWorkerLease)
+	if cfg.TokenKey == nil {
+		cfg.TokenKey = make([]byte, 32)
+		_, _ = rand.Read(cfg.TokenKey) // which never fails
+	}
+	if cfg.Redact == nil {
+		cfg.Redact = func(raw json.RawMessage) json.RawMessage { return raw }
+	}
 	m, err := newMetrics(cfg.Metrics)
 	if err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
@@ -119,7 +151,8 @@ const (
 func launch(ctx context.Context, cfg Config, m *metrics) (_ *Node, err error) {
 	n := &Node{
 		cfg: cfg, log: cfg.Log, metrics: m, since: time.Now(), crew: newCrew(), lease: lease{lost: make(chan struct{})},
-		handlers: map[string]Handler{},
+		handlers: map[string]Handler{}, roster: roster{workers: map[string]*remoteWorker{}}, tokenKey: cfg.TokenKey,
+		admission: newAdmission(cfg.MaxQueued), budgets: budgets{kinds: map[queueName]*task.Retries{}},
 	}
 	n.life, n.end = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
@@ -156,7 +189,11 @@ func launch(ctx context.Context, cfg Config, m *metrics) (_ *Node, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the queues: %w", err)
 	}
-	n.settings.queues, n.settings.pools = settingsOf(overview)
+	n.settings.queues, n.settings.kinds, n.settings.pools = settingsOf(overview)
+	if n.settings.tenants, err = n.tenants(within); err != nil {
+		return nil, err
+	}
+	n.voices.learn(n.settings.tenants)
 	n.root, n.dispatcher = n.system.Root, newDispatcher()
 	ready := make(chan struct{})
 	n.top = n.root.Spawn(n.props(func() actor.Actor { return &nodeActor{node: n, ready: ready} },
@@ -167,7 +204,7 @@ func launch(ctx context.Context, cfg Config, m *metrics) (_ *Node, err error) {
 	n.work(n.keep)
 	if cfg.Hints != nil {
 		n.work(func(ctx context.Context) {
-			cfg.Hints.Listen(ctx, func([]string) { n.root.Send(n.claimer, kindsChanged{}) })
+			cfg.Hints.Listen(ctx, func([]string) { n.root.Send(n.claimer, hinted{}) })
 		})
 	}
 	return n, nil
@@ -222,10 +259,12 @@ func (a *nodeActor) Receive(ctx actor.Context) {
 	})
 	n.sessions = spawn(func() actor.Actor { return &sessions{node: n} })
 	n.workers = spawn(func() actor.Actor { return &workers{node: n, runs: map[task.ID]*actor.PID{}} })
+	n.remotes = spawn(func() actor.Actor { return &remotes{node: n, sessions: map[string]*actor.PID{}} })
 	n.peers = spawn(newPeers(n))
 	n.journal = spawn(newJournal(n))
 	n.scheduler = spawn(newScheduler(n))
 	n.claimer = spawn(newClaimer(n))
+	n.timed = spawn(func() actor.Actor { return &schedules{node: n} })
 	spawn(func() actor.Actor { return &sweeper{node: n} })
 	close(a.ready)
 }
@@ -233,13 +272,14 @@ func (a *nodeActor) Receive(ctx actor.Context) {
 // registry says which of the node's actors are resumed after a panic instead of
 // restarted.
 func (n *Node) registry(pid *actor.PID) bool {
-	return slices.ContainsFunc([]*actor.PID{n.holder, n.feeds, n.sessions, n.workers, n.peers}, pid.Equal)
+	return slices.ContainsFunc([]*actor.PID{n.holder, n.feeds, n.sessions, n.workers, n.remotes, n.peers}, pid.Equal)
 }
 
 // row is the node's row as it is now.
 func (n *Node) row() task.Node {
 	row := task.Node{
 		Incarnation: n.incarnation, Name: n.cfg.Name, Address: n.cfg.Address, Started: n.since, Seen: time.Now(), Lease: n.cfg.Lease,
+		Labels: n.cfg.Labels,
 	}
 	if n.cfg.Line != nil {
 		row.Peer = n.cfg.Line.Peer()
@@ -252,6 +292,7 @@ func (n *Node) Handle(kind string, h Handler) {
 	n.mu.Lock()
 	n.handlers[kind] = h
 	n.mu.Unlock()
+	n.root.Send(n.scheduler, kindServed{kind})
 	n.root.Send(n.claimer, kindsChanged{})
 }
 
@@ -275,6 +316,7 @@ func (n *Node) Drain(ctx context.Context) {
 		return
 	}
 	background := context.WithoutCancel(ctx) // the bound is on attempts, not on storing their ends
+	n.root.Send(n.remotes, drainRemotes{})
 	_, _ = ask[drained](background, n, n.claimer, stopClaiming{})
 	if !n.awaitIdle(ctx, drain{}) {
 		last, cancel := context.WithTimeout(background, handBackWithin)
@@ -283,6 +325,7 @@ func (n *Node) Drain(ctx context.Context) {
 	}
 	_, _ = ask[flushed](background, n, n.journal, flush{})
 	n.root.Send(n.sessions, goodbye{within: time.Second})
+	n.root.Send(n.remotes, goodbye{within: time.Second})
 }
 
 // handBackWithin is how long cut-off handlers may take to return.

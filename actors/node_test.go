@@ -27,6 +27,7 @@ func startNode(tb testing.TB, s task.Store, change ...func(*Config)) *Node {
 		Store: s, Log: slog.New(slog.NewTextHandler(tb.Output(), &slog.HandlerOptions{Level: slog.LevelError})), Metrics: prometheus.NewRegistry(), Name: "test",
 		Capacity: task.Resources{task.SlotResource: 16_000},
 	}
+	cfg.Tenants, _ = s.(Tenants)
 	for _, c := range change {
 		c(&cfg)
 	}
@@ -127,9 +128,10 @@ func (b *box) await(tb testing.TB, s *Session, what string, done func([]*task.Fr
 	for {
 		b.mu.Lock()
 		frames, refused := slices.Clone(b.frames), b.refused
-		b.refused = false
+		over := done(frames)
+		b.refused = refused && over // whoever awaits next says that there is room
 		b.mu.Unlock()
-		if done(frames) {
+		if over {
 			return frames
 		}
 		if refused {

@@ -27,6 +27,9 @@ type peers struct {
 	served map[servedKey]*actor.PID
 
 	hungry  []string        // kinds we look for and find none of
+	serving []task.Served   // the same, of workers elsewhere
+	running int             // attempts here
+	pulsing bool            // that has changed, and is to be told
 	work    map[string]bool // kinds of tasks that nobody holds, not told yet
 	telling bool
 }
@@ -35,9 +38,13 @@ type peers struct {
 type member struct {
 	address string
 	heard   time.Time
-	met     bool   // it has spoken to us
-	follows bool   // somebody follows feeds there
-	hungry  bool   // it has room, and finds no work
+	met     bool // it has spoken to us
+	follows bool // somebody follows feeds there
+	labels  map[string]string
+	hungry  []string      // it has room, and finds no work of these kinds
+	served  []task.Served // nor of these, for its workers elsewhere
+	running int           // attempts there
+	room    task.Resources
 	told    uint64 // events sent for its feeds
 	said    uint64 // events got from it for ours
 }
@@ -92,7 +99,12 @@ type (
 	// freed tells of kinds of which there are tasks nobody holds.
 	freed struct{ kinds []string }
 	// starving tells which kinds this node looks for in vain; none: it has work.
-	starving struct{ kinds []string }
+	starving struct {
+		kinds  []string
+		served []task.Served
+	}
+	// working tells how many attempts run here.
+	working struct{ running int }
 	// tellSettings tells the others that something was set here.
 	tellSettings struct{}
 	// whoIsThere is answered with the other nodes, by incarnation.
@@ -106,6 +118,7 @@ type (
 const (
 	answerWithin = 2 * time.Second        // or the other node is taken for lost
 	gatherWork   = 5 * time.Millisecond   // what is freed meanwhile is told at once
+	gatherNews   = 50 * time.Millisecond  // what else has changed of a node is told together
 	silentPulses = 3                      // so many missed, and it is not listened to
 	servedPulses = 10                     // so many missed, and it is not told any more
 	callWithin   = 4 * time.Second        // of a call that waits for the other's disk
@@ -149,15 +162,21 @@ func (p *peers) Receive(ctx actor.Context) {
 	case freed:
 		p.freed(ctx, msg)
 	case starving:
-		if was := len(p.hungry); len(msg.kinds) != was {
-			p.hungry = msg.kinds
-			if was == 0 {
+		if was := p.own().IsHungry(); len(msg.kinds) != len(p.hungry) || !sameServed(msg.served, p.serving) {
+			p.hungry, p.serving = msg.kinds, msg.served
+			if !was {
 				p.pulse()
+			} else {
+				p.pulseSoon(ctx)
 			}
 		}
+	case working:
+		p.running = msg.running
+		p.pulseSoon(ctx)
 	case tellWork:
 		p.tellWork()
 	case pulseNow:
+		p.pulsing = false
 		p.pulse()
 	case pulse:
 		p.pulse()
@@ -172,6 +191,16 @@ func (p *peers) pulseAgain(ctx actor.Context) {
 	}
 	self, root := ctx.Self(), p.node.root
 	time.AfterFunc(p.node.pollEvery(), func() { root.Send(self, pulse{}) })
+}
+
+// pulseSoon pulses once for all that changes within a moment.
+func (p *peers) pulseSoon(ctx actor.Context) {
+	if p.pulsing {
+		return
+	}
+	p.pulsing = true
+	self, root := ctx.Self(), p.node.root
+	time.AfterFunc(gatherNews, func() { root.Send(self, pulseNow{}) })
 }
 
 // tell sends a message to another node.
@@ -191,7 +220,11 @@ func (n *Node) tell(address string, to task.Incarnation, m any) {
 }
 
 func (p *peers) own() wire.Pulse {
-	return wire.Pulse{Follows: p.node.watched.Load() > 0, Hungry: p.hungry}
+	own := wire.Pulse{Follows: p.node.watched.Load() > 0, Hungry: p.hungry, Served: p.serving, Running: p.running}
+	if own.IsHungry() {
+		own.Room = p.node.cfg.Capacity
+	}
+	return own
 }
 
 func (p *peers) pulse() {
@@ -212,7 +245,7 @@ func (p *peers) membership(ctx actor.Context, msg membership) {
 		there[n.Incarnation] = true
 		if p.members[n.Incarnation] == nil {
 			p.members[n.Incarnation] = &member{
-				address: address, heard: time.Now(),
+				address: address, labels: n.Labels, heard: time.Now(),
 			}
 			p.tell(n.Incarnation, p.own())
 		}
@@ -221,7 +254,7 @@ func (p *peers) membership(ctx actor.Context, msg membership) {
 		if !there[i] {
 			delete(p.members, i)
 			p.forget(ctx, i)
-			if m.hungry {
+			if m.isHungry() {
 				p.tellHunger(ctx)
 			}
 		}
@@ -257,6 +290,10 @@ func (p *peers) expire(ctx actor.Context) {
 	now := time.Now()
 	for i, m := range p.members {
 		silent := now.Sub(m.heard)
+		if m.isHungry() && silent > 2*p.node.pollEvery() {
+			m.hungry, m.served = nil, nil // whatever prefers it shall not wait for one that is perhaps no more
+			p.tellHunger(ctx)
+		}
 		if silent > silentPulses*p.node.pollEvery()+answerWithin/2 {
 			for id, sub := range p.subs {
 				if sub.to == i {
@@ -319,6 +356,10 @@ func (p *peers) heard(ctx actor.Context, packed *anypb.Any) {
 		p.called(from, m.Token, func(ctx context.Context) (wire.Answer, error) { return p.node.cancelFor(ctx, m) })
 	case wire.Explain:
 		p.called(from, m.Token, func(ctx context.Context) (wire.Answer, error) { return p.node.explainFor(ctx, m) })
+	case wire.DrainWorker:
+		p.called(from, m.Token, func(ctx context.Context) (wire.Answer, error) {
+			return wire.Answer{}, p.node.drainHere(ctx, m.Namespace, m.Worker)
+		})
 	case wire.Report:
 		p.called(from, m.Token, p.node.reportFor)
 	case wire.Answer:
@@ -328,7 +369,7 @@ func (p *peers) heard(ctx actor.Context, packed *anypb.Any) {
 	case wire.Pulse:
 		p.pulsed(ctx, other, m)
 	case wire.Work:
-		ctx.Send(p.node.claimer, kindsChanged{})
+		ctx.Send(p.node.claimer, hinted{})
 	case wire.Settings:
 		ctx.Send(p.node.claimer, lookAround{})
 	case wire.Happened:
@@ -481,10 +522,18 @@ func (p *peers) tellWork() {
 func (p *peers) pulsed(ctx actor.Context, other *member, m wire.Pulse) {
 	other.follows = m.Follows
 	p.learnFollows()
-	if was := other.hungry; was != (len(m.Hungry) > 0) {
-		other.hungry = !was
+	if !slices.Equal(other.hungry, m.Hungry) || !sameServed(other.served, m.Served) || other.running != m.Running {
+		other.hungry, other.served, other.running, other.room = m.Hungry, m.Served, m.Running, m.Room
 		p.tellHunger(ctx)
 	}
+}
+
+func (m *member) isHungry() bool { return len(m.hungry)+len(m.served) > 0 }
+
+func sameServed(a, b []task.Served) bool {
+	return slices.EqualFunc(a, b, func(x, y task.Served) bool {
+		return x.Namespace == y.Namespace && slices.Equal(x.Kinds, y.Kinds) && maps.Equal(x.Labels, y.Labels)
+	})
 }
 
 // learnFollows notes whether the journal must tell us what happens.
@@ -499,10 +548,10 @@ func (p *peers) learnFollows() {
 }
 
 func (p *peers) tellHunger(ctx actor.Context) {
-	hungry := 0
-	for _, m := range p.members {
-		if m.hungry {
-			hungry++
+	hungry := map[task.Incarnation]task.Rival{}
+	for i, m := range p.members {
+		if m.isHungry() {
+			hungry[i] = task.Rival{Labels: m.labels, Kinds: m.hungry, Served: m.served, Running: m.running, Capacity: m.room}
 		}
 	}
 	ctx.Send(p.node.claimer, hunger{nodes: hungry})

@@ -15,8 +15,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/troupe-run/troupe/persistence/memory"
+	"github.com/troupe-run/troupe/persistence/recent"
 	"github.com/troupe-run/troupe/runtime/task"
 )
+
+// quieted is how long a test in virtual time waits behind the end of its nodes: until
+// every timer of theirs that sends to an actor that is gone has fired, and the second is
+// over in which the actor library counts such messages, in a goroutine.
+const quieted = time.Minute + 500*time.Millisecond
 
 // counting is a handler of which each run has another result.
 func counting(runs *atomic.Int64) Handler {
@@ -56,7 +62,7 @@ func TestIdenticalTasksRunOnceInTheWholeCluster(t *testing.T) {
 		return err == nil && k.Parked != nil
 	})
 	k, _ := nodes[0].cfg.Store.Task(t.Context(), task.DefaultNamespace, waiting)
-	if w, err := nodes[1].Explain(t.Context(), k); err != nil || *w != (task.Waiting{Reason: task.WaitsForResult}) {
+	if w, err := nodes[1].Explain(t.Context(), k); err != nil || w.Reason != task.WaitsForResult {
 		t.Errorf("%+v, %v", w, err)
 	}
 	close(end)
@@ -137,7 +143,7 @@ func alone(t *testing.T, test func(*testing.T, *memory.Store, *Node)) {
 		}
 		defer func() {
 			_ = n.Stop(context.Background())
-			time.Sleep(2 * time.Second) // the library counts undelivered messages for so long
+			time.Sleep(quieted)
 		}()
 		test(t, store, n)
 	})
@@ -267,11 +273,11 @@ type shelf struct {
 	ttl  time.Duration
 }
 
-func (s *shelf) Get(_ context.Context, namespace, kind, key string) (json.RawMessage, bool) {
+func (s *shelf) Get(_ context.Context, namespace, kind, key string) (json.RawMessage, time.Duration, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	result, ok := s.kept[namespace+" "+kind+" "+key]
-	return result, ok && !s.down
+	return result, 0, ok && !s.down
 }
 
 func (s *shelf) Put(_ context.Context, namespace, kind, key string, result json.RawMessage, ttl time.Duration) {
@@ -294,7 +300,7 @@ func TestResultIsLookedForBesideTheStoreAndThenInIt(t *testing.T) {
 	key := func(s *task.Spec) { s.Cache = task.Cache{Key: "k", TTL: time.Hour} }
 	came(t, n, submitOne(t, n, "work", `0`, key).ID, task.CacheMiss, "1")
 	eventually(t, "the result to be put beside", func() bool {
-		result, ok := beside.Get(t.Context(), task.DefaultNamespace, "work", "k")
+		result, _, ok := beside.Get(t.Context(), task.DefaultNamespace, "work", "k")
 		return ok && string(result) == "1"
 	})
 	beside.change(func() {
@@ -319,4 +325,42 @@ func TestResultIsLookedForBesideTheStoreAndThenInIt(t *testing.T) {
 	if asked.Load() != 2 {
 		t.Errorf("the store was asked %d times", asked.Load())
 	}
+}
+
+func TestResultInMemoryIsTakenFirstAndAFoundOneIsKeptThere(t *testing.T) {
+	alone(t, func(t *testing.T, store *memory.Store, n *Node) {
+		t.Helper()
+		var runs, asked atomic.Int64
+		results, err := recent.New(1 << 20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.cfg.Recent = results
+		n.Handle("work", counting(&runs))
+		store.Hook(memory.Hooks{Before: func(call string, _ []task.Mutation) error {
+			if call == "Result" {
+				asked.Add(1)
+			}
+			return nil
+		}})
+		key := func(s *task.Spec) { s.Cache = task.Cache{Key: "k", TTL: time.Hour} }
+		came(t, n, submitOne(t, n, "work", `0`, key).ID, task.CacheMiss, "1")
+		came(t, n, submitOne(t, n, "work", `0`, key).ID, task.CacheHit, "1")
+		if asked.Load() != 1 {
+			t.Errorf("the store was asked %d times for what is in memory", asked.Load())
+		}
+		if n.cfg.Recent, err = recent.New(1 << 20); err != nil { // another node's, which has not heard of it
+			t.Fatal(err)
+		}
+		time.Sleep(30 * time.Minute)
+		for range 3 {
+			came(t, n, submitOne(t, n, "work", `0`, key).ID, task.CacheHit, "1")
+		}
+		if asked.Load() != 2 {
+			t.Errorf("the store was asked %d times for what it had given", asked.Load())
+		}
+		time.Sleep(31 * time.Minute)
+		came(t, n, submitOne(t, n, "work", `0`, key).ID, task.CacheMiss, "2")
+		came(t, n, submitOne(t, n, "work", `0`, key).ID, task.CacheHit, "2")
+	})
 }

@@ -11,31 +11,46 @@ import (
 // runs next is decided by package schedule; here its answers become messages.
 // After a crash it asks the tasks for what they are and begins anew.
 type scheduler struct {
-	node  *Node
-	core  *schedule.Core
-	tasks map[task.ID]ticket
-	delta map[task.Lane]int // waiting that came and went since the claimer was told
-	begun int
-	freed bool // room was given back since
+	node     *Node
+	core     *schedule.Core
+	times    *schedule.Learner // how long tasks of each kind have run here
+	tasks    map[task.ID]ticket
+	paces    *pacer
+	breakers map[queueName]*breaker // of kinds that have failed
+	delta    map[task.Lane]int      // waiting that came and went since the claimer was told
+	begun    int
+	freed    bool // room was given back since
+
+	remotes map[string]*remoteWorker // workers elsewhere, as the core knows them
+	served  map[queueName]bool       // kinds they serve
 }
 
 // ticket is what the scheduler knows of a task besides its entry in the core.
 type ticket struct {
-	pid  *actor.PID
-	lane task.Lane
+	pid    *actor.PID
+	lane   task.Lane
+	entry  schedule.Entry
+	worker string // where it runs, if elsewhere
 }
 
 func newScheduler(n *Node) actor.Producer {
 	return func() actor.Actor {
+		times := schedule.NewLearner()
 		s := &scheduler{
-			node: n, core: schedule.New(schedule.Config{Ageing: task.Ageing}),
-			tasks: map[task.ID]ticket{}, delta: map[task.Lane]int{},
+			node: n, core: schedule.New(schedule.Config{Ageing: task.Ageing, Times: times}), times: times, paces: newPacer(), breakers: map[queueName]*breaker{},
+			tasks: map[task.ID]ticket{}, delta: map[task.Lane]int{}, remotes: map[string]*remoteWorker{}, served: map[queueName]bool{},
 		}
 		for name, amount := range n.cfg.Capacity {
 			s.core.SetCapacity(name, int64(amount))
 		}
-		for _, q := range n.pausedQueues() {
-			s.core.SetPaused(q.namespace, q.name, true)
+		for namespace := range n.weighted() {
+			s.core.SetTenantWeight(namespace, n.weight(namespace))
+		}
+		for name, q := range n.queuesSet() {
+			s.set(name, q)
+		}
+		for _, r := range n.remotesNow() {
+			s.recall(r)
 		}
 		return s
 	}
@@ -53,26 +68,47 @@ func (s *scheduler) Receive(ctx actor.Context) {
 	case withdraw:
 		s.withdraw(ctx, msg.id)
 	case release:
-		s.release(ctx, msg.id)
-	case pause:
-		s.pause(ctx, msg)
+		s.release(ctx, msg)
+	case queueChanged:
+		s.queueChanged(ctx, msg)
+	case kindChanged:
+		s.kindChanged(ctx, msg.kind)
+	case tenantChanged:
+		s.core.SetTenantWeight(msg.namespace, s.node.weight(msg.namespace))
+		s.dispatch(ctx)
+	case halfOpen:
+		s.halfOpen(ctx, msg)
 	case shed:
 		s.shed(ctx, msg.n)
+	case shedStuck:
+		s.shedStuck(ctx, msg.served)
+	case remoteChanged:
+		s.remoteChanged(ctx, msg.id)
+	case kindServed:
+		s.replace(ctx, func(l task.Lane) bool { return l.Kind == msg.kind && s.core.Serves(l.Namespace, l.Kind) })
+		s.dispatch(ctx)
+	case paced:
+		s.paces.observe(msg.waiting, s.node.isPaused)
+	case forecast:
+		ctx.Respond(s.forecast(msg))
 	case explain:
-		reason, found := s.core.Explain(schedule.ID(msg.id), s.node.now())
-		ctx.Respond(explained{reason: reason, found: found})
+		ctx.Respond(s.explain(msg.id))
 	case gauges:
-		ctx.Respond(gauged{gauges: s.core.Resources(), waiting: s.core.Waiting(), running: s.core.Running()})
+		ctx.Respond(gauged{gauges: s.core.Resources(), waiting: s.core.Waiting() + len(s.asideAll()), running: s.core.Running(), tripped: s.tripped()})
 	case poll:
 		s.recount(ctx)
 	}
 }
 
 func (s *scheduler) ready(ctx actor.Context, msg ready) {
-	if err := s.core.Add(msg.entry); err != nil {
-		return // known already: a census and the task itself both said so
+	id := task.ID(msg.entry.ID)
+	if _, known := s.tasks[id]; known {
+		return // a census and the task itself both said so
 	}
-	s.tasks[task.ID(msg.entry.ID)] = ticket{pid: msg.pid, lane: msg.where}
+	s.tasks[id] = ticket{pid: msg.pid, lane: msg.where, entry: msg.entry}
+	if !s.setAside(id, kindOf(msg.where)) {
+		s.add(id)
+	}
 	if msg.again {
 		s.delta[msg.where]++
 	}
@@ -81,9 +117,17 @@ func (s *scheduler) ready(ctx actor.Context, msg ready) {
 
 func (s *scheduler) busy(msg busy) {
 	if _, known := s.tasks[task.ID(msg.entry.ID)]; !known {
-		s.core.Restore(msg.entry)
-		s.tasks[task.ID(msg.entry.ID)] = ticket{pid: msg.pid}
+		s.core.Restore(s.expect(s.placed(msg.entry, msg.where)), s.node.now())
+		s.tasks[task.ID(msg.entry.ID)] = ticket{pid: msg.pid, lane: msg.where, worker: msg.entry.Worker}
+		s.freeOf(msg.entry.Worker)
 	}
+}
+
+// expect says how long an entry will run, by how long others of its kind did: on
+// average, since that is what orders them best, and what work adds up to.
+func (s *scheduler) expect(e schedule.Entry) schedule.Entry {
+	e.Expected = s.times.Mean(e.Namespace, e.Kind)
+	return e
 }
 
 // dispatch starts everything that can start now.
@@ -96,7 +140,14 @@ func (s *scheduler) dispatch(ctx actor.Context) {
 		t := s.tasks[task.ID(entry.ID)]
 		s.delta[t.lane]--
 		s.begun++
-		ctx.Send(t.pid, start{})
+		s.paces.started[queueName{t.lane.Namespace, t.lane.Queue}]++
+		s.started(task.ID(entry.ID), kindOf(t.lane))
+		if entry.Worker != "" {
+			t.worker = entry.Worker
+			s.tasks[task.ID(entry.ID)] = t
+			s.freeOf(t.worker)
+		}
+		ctx.Send(t.pid, start{worker: entry.Worker})
 	}
 	s.report(ctx)
 }
@@ -107,7 +158,7 @@ func (s *scheduler) report(ctx actor.Context) {
 		return
 	}
 	s.freed = false
-	ctx.Send(s.node.claimer, load{delta: s.delta, started: s.begun, free: s.free()})
+	ctx.Send(s.node.claimer, load{delta: s.delta, started: s.begun, running: s.core.Running(), stuck: s.core.Waiting() - s.core.Contending(), free: s.free()})
 	s.delta, s.begun = map[task.Lane]int{}, 0
 	s.node.metrics.waiting.Set(float64(s.core.Waiting()))
 	s.node.metrics.running.Set(float64(s.core.Running()))
@@ -116,19 +167,23 @@ func (s *scheduler) report(ctx actor.Context) {
 // recount tells the claimer how things stand, whatever it believes.
 func (s *scheduler) recount(ctx actor.Context) {
 	waiting := map[task.Lane]int{}
-	if s.core.Waiting() > 0 {
+	if s.core.Waiting() > 0 || len(s.breakers) > 0 {
 		for id, t := range s.tasks {
-			if s.core.IsWaiting(schedule.ID(id)) {
+			if s.stands(id) {
 				waiting[t.lane]++
 			}
 		}
 	}
 	s.delta = map[task.Lane]int{}
-	ctx.Send(s.node.claimer, recount{waiting: waiting, free: s.free()})
+	ctx.Send(s.node.claimer, recount{waiting: waiting, running: s.core.Running(), stuck: s.core.Waiting() - s.core.Contending(), free: s.free()})
 }
 
-// free says whether a task that asks for nothing special could start now.
+// free says whether a task that asks for nothing special could start now, and nobody
+// waits for what it would take.
 func (s *scheduler) free() bool {
+	if s.core.Contending() > 0 {
+		return false
+	}
 	for _, g := range s.core.Resources() {
 		if g.Name == task.SlotResource {
 			return g.Used+1000 <= g.Capacity
@@ -138,28 +193,55 @@ func (s *scheduler) free() bool {
 }
 
 func (s *scheduler) withdraw(ctx actor.Context, id task.ID) {
-	if s.core.Remove(schedule.ID(id)) {
+	aside := s.isAside(id)
+	if aside {
+		delete(s.breakers[kindOf(s.tasks[id].lane)].aside, id)
+	}
+	if aside || s.core.Remove(schedule.ID(id)) {
 		s.delta[s.tasks[id].lane]--
+		kind := kindOf(s.tasks[id].lane)
 		delete(s.tasks, id)
 		s.report(ctx)
+		if b := s.breakers[kind]; !aside && b != nil && b.circuit.Lets(s.node.now()) {
+			s.comeBack(b, 1) // it may have been the one that was let
+			s.dispatch(ctx)
+		}
 	}
 }
 
-func (s *scheduler) release(ctx actor.Context, id task.ID) {
-	if s.core.Release(schedule.ID(id)) {
-		delete(s.tasks, id)
-		s.freed = s.core.Waiting() == 0 && s.node.others.Load() > 0
+func (s *scheduler) release(ctx actor.Context, msg release) {
+	t, known := s.tasks[msg.id]
+	if msg.took > 0 {
+		s.times.Ran(t.lane.Namespace, t.lane.Kind, msg.took)
+	}
+	if known && !s.stands(msg.id) {
+		s.judge(ctx, msg.id, kindOf(t.lane), msg.verdict)
+	}
+	if s.core.Release(schedule.ID(msg.id), s.node.now()) {
+		delete(s.tasks, msg.id)
+		s.freeOf(t.worker)
+		s.freed = s.core.Contending() == 0 && s.node.others.Load() > 0
 		s.dispatch(ctx)
+		if r := s.node.remote(t.worker); r != nil && r.free.Load() > 0 && s.node.others.Load() > 0 {
+			ctx.Send(s.node.claimer, workerFree{}) // what it serves may be left to others
+		}
 	}
 }
 
-// pause stops or resumes a queue. What waits here of a paused queue goes back,
+// set has the core go by a queue's settings.
+func (s *scheduler) set(name queueName, q task.Queue) {
+	s.core.SetPaused(name.namespace, name.name, q.Paused)
+	s.core.SetWeight(name.namespace, name.name, q.Share())
+	s.core.SetPolicy(name.namespace, name.name, schedule.Policy(q.Policy))
+}
+
+// queueChanged takes new settings. What waits here of a paused queue goes back,
 // so that it does not take the place of what could run.
-func (s *scheduler) pause(ctx actor.Context, msg pause) {
-	s.core.SetPaused(msg.queue.namespace, msg.queue.name, msg.paused)
-	if msg.paused {
+func (s *scheduler) queueChanged(ctx actor.Context, msg queueChanged) {
+	s.set(msg.name, msg.to)
+	if msg.to.Paused {
 		for id, t := range s.tasks {
-			if t.lane.Namespace == msg.queue.namespace && t.lane.Queue == msg.queue.name && s.core.IsWaiting(schedule.ID(id)) {
+			if t.lane.Namespace == msg.name.namespace && t.lane.Queue == msg.name.name && s.stands(id) {
 				ctx.Send(t.pid, giveBack{})
 			}
 		}
@@ -169,13 +251,26 @@ func (s *scheduler) pause(ctx actor.Context, msg pause) {
 
 // shed gives the least urgent waiting tasks back; a negative n means all.
 func (s *scheduler) shed(ctx actor.Context, n int) {
+	least := s.asideAll()
 	if n < 0 {
-		n = s.core.Waiting()
+		n = s.core.Waiting() + len(least)
 	}
-	for _, entry := range s.core.Least(n) {
-		id := task.ID(entry.ID)
+	least = least[:min(n, len(least))]
+	for _, entry := range s.core.Least(n - len(least)) {
+		least = append(least, task.ID(entry.ID))
+	}
+	for _, id := range least {
 		pid := s.tasks[id].pid
 		s.withdraw(ctx, id)
 		ctx.Send(pid, giveBack{})
 	}
+}
+
+func (s *scheduler) explain(id task.ID) explained {
+	if s.isAside(id) {
+		_, until := s.breakers[kindOf(s.tasks[id].lane)].circuit.Tripped()
+		return explained{reason: schedule.Reason{Code: task.WaitsForBreaker}, until: until, found: true}
+	}
+	reason, found := s.core.Explain(schedule.ID(id), s.node.now())
+	return explained{reason: reason, found: found}
 }

@@ -137,7 +137,7 @@ func (s *session) Receive(ctx actor.Context) {
 		}
 	case listed:
 		if sub := s.of(msg.gen); sub != nil && sub.phase == reading {
-			s.listed(sub, msg)
+			s.listed(ctx, sub, msg)
 		}
 	case frames:
 		if sub := s.of(msg.gen); sub != nil && sub.phase == live {
@@ -257,7 +257,14 @@ func (s *session) read(ctx actor.Context, sub *subscription) {
 		f.Limit = feedSnapshot
 		n.work(func(workCtx context.Context) {
 			tasks, _, err := n.cfg.Store.Tasks(workCtx, f)
-			n.root.Send(self, listed{gen: gen, tasks: tasks, err: err})
+			l := listed{gen: gen, tasks: tasks, err: err}
+			if err == nil && !topic.Batch.IsZero() && len(tasks) > 0 {
+				counts, live, err := n.batchCounts(workCtx, topic.Namespace, topic.Batch)
+				if l.err = err; live == 0 {
+					l.ended = counts
+				}
+			}
+			n.root.Send(self, l)
 		})
 		return
 	}

@@ -193,6 +193,7 @@ func TestFeedShowsItsTasksMove(t *testing.T) {
 	mine := func(s *task.Spec) { s.BatchID, s.Queue, s.Labels = batch, "mine", map[string]string{"team": "a"} }
 	before := submitOne(t, n, "echo", `0`, mine)
 	awaitState(t, n, before.ID, task.Succeeded)
+	submitOne(t, n, "echo", `0`, mine, func(s *task.Spec) { s.RunAt = time.Now().Add(time.Hour) }) // or the batch had ended
 	for name, topic := range map[string]task.Topic{
 		"batch":  {Batch: batch},
 		"queue":  {Queue: "mine"},
@@ -219,6 +220,57 @@ func TestFeedShowsItsTasksMove(t *testing.T) {
 				t.Errorf("ends of %v, want %v", got, ids)
 			}
 		})
+	}
+}
+
+// TestBatchEndsOnce follows a batch from before its end, through a full outbox, and
+// from behind it.
+func TestBatchEndsOnce(t *testing.T) {
+	store, w := memory.NewShared(), newWires()
+	nodes := []*Node{peer(t, store, w, "a"), peer(t, store, w, "b")}
+	goOn := make(chan struct{})
+	for _, n := range nodes {
+		n.Handle("gate", func(context.Context, *Job) (json.RawMessage, error) {
+			<-goOn
+			return nil, nil
+		})
+	}
+	batch := task.ID(uuid.New())
+	topic := task.Topic{Batch: batch}
+	var boxes []*box
+	var all []*Session
+	follow := func(n *Node, refuse func(*task.Frame) bool) {
+		b := newBox()
+		b.refuse = refuse
+		s := n.OpenSession(task.DefaultNamespace, b)
+		t.Cleanup(s.Close)
+		s.Subscribe(topic, nil, nil)
+		b.await(t, s, "snapshot", has(task.Subscribed))
+		boxes, all = append(boxes, b), append(all, s)
+	}
+	refusals := 0
+	follow(nodes[0], nil) // before there is a task
+	const tasks = 10
+	for i := range tasks {
+		submitOne(t, nodes[i%2], "gate", `0`, func(s *task.Spec) { s.BatchID = batch })
+	}
+	follow(nodes[1], func(*task.Frame) bool { refusals++; return refusals%2 == 1 })
+	close(goOn)
+	for i, b := range boxes {
+		b.await(t, all[i], "end", has(task.Ended))
+	}
+	follow(nodes[0], nil)
+	boxes[2].await(t, all[2], "end", has(task.Ended))
+	submitOne(t, nodes[0], "gate", `0`, func(s *task.Spec) { s.BatchID = batch }) // an end more, which nobody follows
+	for i, b := range boxes {
+		fs := b.await(t, all[i], "end", has(task.Ended))
+		last := fs[len(fs)-1]
+		if n := len(fs) - len(slices.DeleteFunc(slices.Clone(fs), func(f *task.Frame) bool { return f.Kind == task.Ended })); n != 1 || last.Kind != task.Ended {
+			t.Errorf("watcher %d: %d ends, last %+v", i, n, last)
+		}
+		if len(last.Counts) != 1 || last.Counts[0].State != task.Succeeded || last.Counts[0].Tasks != tasks {
+			t.Errorf("watcher %d: %+v", i, last.Counts)
+		}
 	}
 }
 

@@ -7,17 +7,17 @@ import (
 )
 
 // The part of a session that follows feeds: many tasks merged into one view,
-// with no cursor of its own.
+// with no cursor of its own. That of a batch ends once with the batch.
 
 // listed begins a feed's flow: the view as it is, then what happened since the
 // session began to follow.
-func (s *session) listed(sub *subscription, msg listed) {
+func (s *session) listed(ctx actor.Context, sub *subscription, msg listed) {
 	if msg.err != nil && s.node.life.Err() != nil {
 		return // the node stops, and says so in a moment
 	}
 	if msg.err != nil {
 		s.out.Offer(&task.Frame{Kind: task.Refused, Topic: sub.name, Tag: sub.tag, Err: msg.err})
-		delete(s.subs, sub.name)
+		s.drop(ctx, sub)
 		return
 	}
 	clear(sub.seen)
@@ -33,7 +33,10 @@ func (s *session) listed(sub *subscription, msg listed) {
 		return
 	}
 	sub.answered, sub.phase = true, live
-	s.feed(sub)
+	if msg.ended != nil {
+		sub.missed = append(sub.missed, &task.Frame{Kind: task.Ended, Topic: sub.name, Counts: msg.ended})
+	}
+	s.feed(ctx, sub)
 }
 
 // fed takes what happened to a feed's tasks.
@@ -59,7 +62,7 @@ func (s *session) fed(ctx actor.Context, msg fed) {
 		sub.missed, sub.over = nil, true
 	}
 	if sub.phase == live {
-		s.feed(sub)
+		s.feed(ctx, sub)
 	}
 }
 
@@ -74,13 +77,17 @@ func withoutProgress(fs []*task.Frame, id task.ID) []*task.Frame {
 }
 
 // feed offers what is missed as far as the outbox takes it.
-func (s *session) feed(sub *subscription) {
+func (s *session) feed(ctx actor.Context, sub *subscription) {
 	for i, f := range sub.missed {
 		if at, ok := sub.seen[f.Event.Task]; ok && !at.Before(f.Event.Cursor) {
 			continue // in the view already
 		}
 		if !s.out.Offer(f) {
 			sub.missed, sub.phase = sub.missed[i:], lagging
+			return
+		}
+		if f.Kind == task.Ended {
+			s.drop(ctx, sub)
 			return
 		}
 		delete(sub.seen, f.Event.Task)
@@ -97,5 +104,5 @@ func (s *session) caughtUp(ctx actor.Context, sub *subscription) {
 		return
 	}
 	sub.phase = live
-	s.feed(sub)
+	s.feed(ctx, sub)
 }

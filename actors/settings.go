@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/troupe-run/troupe/runtime/access"
 	"github.com/troupe-run/troupe/runtime/task"
 )
 
@@ -19,28 +20,36 @@ type settings struct {
 
 	mu     sync.RWMutex
 	queues map[queueName]task.Queue // those with settings
+	kinds  map[queueName]task.Kind
 	pools  map[string]bool
+
+	tenants map[string]access.Tenant
 
 	full sync.Map // task.LimitName → time.Time until when it is taken for full
 }
 
 type queueName struct{ namespace, name string }
 
+func kindOf(l task.Lane) queueName { return queueName{l.Namespace, l.Kind} }
+
 // fullFor is for how long a limit on which somebody was parked is taken for full,
 // unless something is given back before.
 const fullFor = time.Second
 
-func settingsOf(o task.Overview) (queues map[queueName]task.Queue, pools map[string]bool) {
-	queues, pools = map[queueName]task.Queue{}, map[string]bool{}
+func settingsOf(o task.Overview) (queues map[queueName]task.Queue, kinds map[queueName]task.Kind, pools map[string]bool) {
+	queues, kinds, pools = map[queueName]task.Queue{}, map[queueName]task.Kind{}, map[string]bool{}
 	for _, q := range o.Queues {
-		if q.Paused || q.Concurrency > 0 || q.Rate.Count > 0 {
+		if q != (task.Queue{Namespace: q.Namespace, Name: q.Name}) {
 			queues[queueName{q.Namespace, q.Name}] = q
 		}
+	}
+	for _, k := range o.Kinds {
+		kinds[queueName{k.Namespace, k.Name}] = k
 	}
 	for _, p := range o.Pools {
 		pools[p.Name] = true
 	}
-	return queues, pools
+	return queues, kinds, pools
 }
 
 func (n *Node) queue(namespace, name string) task.Queue {
@@ -49,17 +58,31 @@ func (n *Node) queue(namespace, name string) task.Queue {
 	return n.settings.queues[queueName{namespace, name}]
 }
 
+func (n *Node) kind(namespace, name string) task.Kind {
+	n.settings.mu.RLock()
+	defer n.settings.mu.RUnlock()
+	return n.settings.kinds[queueName{namespace, name}]
+}
+
 func (n *Node) isPaused(namespace, name string) bool { return n.queue(namespace, name).Paused }
 
-func (n *Node) pausedQueues() (paused []queueName) {
+// queuesSet is the queues with settings.
+func (n *Node) queuesSet() map[queueName]task.Queue {
+	n.settings.mu.RLock()
+	defer n.settings.mu.RUnlock()
+	return maps.Clone(n.settings.queues)
+}
+
+// packed lists the queues whose tasks fill one node after another.
+func (n *Node) packed() (names []task.QueueName) {
 	n.settings.mu.RLock()
 	defer n.settings.mu.RUnlock()
 	for name, q := range n.settings.queues {
-		if q.Paused {
-			paused = append(paused, name)
+		if q.Placement == task.PlacementPack {
+			names = append(names, task.QueueName{Namespace: name.namespace, Name: name.name})
 		}
 	}
-	return paused
+	return names
 }
 
 func (n *Node) isPool(resource string) bool {
@@ -71,24 +94,33 @@ func (n *Node) isPool(resource string) bool {
 // wants is what an attempt of a task needs of limits of the whole cluster, in the
 // order in which it is parked on one.
 func (n *Node) wants(t task.Task) []task.Token {
-	tokens := t.Wants(n.queue(t.Namespace, t.Queue), n.isPool)
+	tokens := t.Wants(n.queue(t.Namespace, t.Queue), n.kind(t.Namespace, t.Kind), n.Tenant(t.Namespace).Running, n.isPool)
 	slices.SortFunc(tokens, func(a, b task.Token) int { return a.Limit.Compare(b.Limit) })
 	return tokens
 }
 
 // learn takes what the store has set.
 func (n *Node) learn(o task.Overview) {
-	queues, pools := settingsOf(o)
+	queues, kinds, pools := settingsOf(o)
 	n.settings.mu.Lock()
-	before, others := n.settings.queues, !maps.Equal(pools, n.settings.pools)
-	n.settings.queues, n.settings.pools = queues, pools
+	before, kindsBefore, others := n.settings.queues, n.settings.kinds, !maps.Equal(pools, n.settings.pools)
+	n.settings.queues, n.settings.kinds, n.settings.pools = queues, kinds, pools
 	n.settings.mu.Unlock()
+	n.budgets.keep(kinds)
 	moved := others
 	for _, names := range []map[queueName]task.Queue{before, queues} {
 		for name := range names {
-			if was, is := before[name].Paused, queues[name].Paused; was != is {
-				n.root.Send(n.scheduler, pause{queue: name, paused: is})
-				moved = true
+			was, is := before[name], queues[name]
+			if was.Paused != is.Paused || was.Weight != is.Weight || was.Policy != is.Policy {
+				n.root.Send(n.scheduler, queueChanged{name: name, to: is})
+			}
+			moved = moved || was.Paused != is.Paused
+		}
+	}
+	for _, names := range []map[queueName]task.Kind{kindsBefore, kinds} {
+		for name := range names {
+			if kindsBefore[name].Breaker != kinds[name].Breaker {
+				n.root.Send(n.scheduler, kindChanged{kind: name})
 			}
 		}
 	}
@@ -103,11 +135,7 @@ func (n *Node) learn(o task.Overview) {
 
 // change makes a setting, and knows it when it is on disk.
 func (n *Node) set(ctx context.Context, m task.Mutation) error {
-	answer, err := ask[wrote](ctx, n, n.journal, write{m: m})
-	if err == nil {
-		err = answer.outcome.Err
-	}
-	if err != nil {
+	if _, err := n.write(ctx, m); err != nil {
 		return err
 	}
 	n.settings.changes.Add(1)
@@ -129,6 +157,14 @@ func (n *Node) SetQueue(ctx context.Context, c task.QueueChange) (task.Queue, er
 	q := n.queue(c.Namespace, c.Name)
 	q.Namespace, q.Name = c.Namespace, c.Name
 	return q, nil
+}
+
+// SetKind changes a kind's settings; attempts under way go on.
+func (n *Node) SetKind(ctx context.Context, c task.KindChange) (task.Kind, error) {
+	if err := n.set(ctx, task.Mutation{Op: task.SetKind, Kind: c}); err != nil {
+		return task.Kind{}, fmt.Errorf("change kind %s: %w", c.Name, err)
+	}
+	return n.kind(c.Namespace, c.Name), nil
 }
 
 // SetPool sets how much there is of a resource in the whole cluster.

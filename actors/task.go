@@ -48,9 +48,15 @@ type taskActor struct {
 	busy     bool // a handler runs, perhaps cut off already
 	attempt  int  // its number
 	quota    *window
-	cutOff   error // why it was cut off; nil while it was not
-	starting bool  // its start must be stored before it runs, and a result looked for
-	waited   bool  // it was parked before
+	notes    *notes // of what is to be remembered
+	noted    int    // how much of that came
+	cutOff   error  // why it was cut off; nil while it was not
+	starting bool   // its start must be stored before it runs, and a result looked for
+	waited   bool   // it was parked before
+	began    time.Time
+	worker   string        // elsewhere, that it runs on; empty: here
+	verdict  verdict       // of the attempt on its kind
+	took     time.Duration // the attempt, from begin to end; 0 where it was cut short
 
 	// What is being stored, in order.
 	disk      task.Task // the row as the journal last said it is
@@ -58,6 +64,7 @@ type taskActor struct {
 	unstored  []task.Event // live events not sent to the journal yet
 	unsent    int          // bytes of unstored
 	dirty     bool         // the checkpoint changed
+	memos     []task.Memo  // not sent to the journal yet
 	flushing  bool         // a flush is under way
 	flushTick bool         // a flush tick is under way
 	gens      [tickKinds]uint64
@@ -65,7 +72,8 @@ type taskActor struct {
 
 	log      eventLog
 	watchers map[string]watcher
-	waiters  []*actor.PID // want to know of the end that is being stored
+	waiters  []*actor.PID  // want to know of the end that is being stored
+	enders   []func(error) // the same, of the end of an attempt
 }
 
 // pending is a write the journal has not answered.
@@ -74,6 +82,7 @@ type pending struct {
 	row   task.Task
 	given []task.Token // of limits in which there is room now
 	bytes int          // of the attempt's window
+	noted int          // of the attempt: what is remembered then
 	flush bool
 	start bool
 }
@@ -103,7 +112,7 @@ func (a *taskActor) Receive(ctx actor.Context) {
 	case *actor.Started:
 		a.started(ctx)
 	case start:
-		a.start(ctx)
+		a.start(ctx, msg.worker)
 	case said:
 		a.said(ctx, msg)
 	case recalled:
@@ -160,16 +169,20 @@ func (a *taskActor) ready(ctx actor.Context, again bool) {
 	ctx.Send(a.node.scheduler, ready{entry: a.entry(), where: a.lane, pid: ctx.Self(), again: again})
 }
 
-func (a *taskActor) entry() schedule.Entry {
-	demand := make(map[string]int64, len(a.row.Resources))
-	for name, amount := range a.row.Resources {
-		if _, here := a.node.cfg.Capacity[name]; here || !a.node.isPool(name) {
+func (a *taskActor) entry() schedule.Entry { return a.node.entry(a.row, a.worker) }
+
+// entry is a task as the scheduler sees it.
+func (n *Node) entry(t task.Task, worker string) schedule.Entry {
+	demand := make(map[string]int64, len(t.Resources))
+	for name, amount := range t.Resources {
+		if _, here := n.cfg.Capacity[name]; here || !n.isPool(name) {
 			demand[name] = int64(amount) // else it is the cluster's alone
 		}
 	}
 	return schedule.Entry{
-		ID: schedule.ID(a.row.ID), Namespace: a.row.Namespace, Queue: a.row.Queue, Kind: a.row.Kind,
-		Priority: a.row.Priority, Since: a.row.Ready, Demand: schedule.NewDemand(demand),
+		ID: schedule.ID(t.ID), Namespace: t.Namespace, Queue: t.Queue, Kind: t.Kind,
+		Priority: t.Priority, Since: t.Ready, Demand: schedule.NewDemand(demand),
+		Timeout: t.Timeout, Deadline: t.Deadline, Worker: worker,
 	}
 }
 
@@ -177,20 +190,20 @@ func (a *taskActor) entry() schedule.Entry {
 func (a *taskActor) census(ctx actor.Context) {
 	switch {
 	case a.tokens:
-		ctx.Send(a.node.scheduler, busy{entry: a.entry(), pid: ctx.Self()})
+		ctx.Send(a.node.scheduler, busy{entry: a.entry(), where: a.lane, pid: ctx.Self()})
 	case a.queued:
 		ctx.Send(a.node.scheduler, ready{entry: a.entry(), where: a.lane, pid: ctx.Self()})
 	}
 }
 
 // start begins an attempt: the scheduler has given it its tokens.
-func (a *taskActor) start(ctx actor.Context) {
-	a.queued, a.tokens = false, true
+func (a *taskActor) start(ctx actor.Context, worker string) {
+	a.queued, a.tokens, a.worker = false, true, worker
 	if a.left || a.leaving || a.row.State != task.Queued || a.busy {
 		a.settled(ctx)
 		return
 	}
-	handler := a.node.handler(a.row.Kind)
+	handler, where := a.handler()
 	if handler == nil || a.node.draining.Load() {
 		a.give(ctx, a.row.Release())
 		return
@@ -198,14 +211,14 @@ func (a *taskActor) start(ctx actor.Context) {
 	now := a.node.now()
 	tokens := a.node.wants(a.row)
 	must := a.row.MustStoreStart() || len(tokens) > 0
-	step, err := a.row.Start(now, a.node.cfg.Name, "local", tokens...)
+	step, err := a.row.Start(now, a.node.cfg.Name, where, tokens...)
 	if err != nil {
 		a.give(ctx, a.row.Release())
 		return
 	}
 	a.attempt, a.busy, a.cutOff, a.starting = step.Task.Attempt, true, nil, must
 	a.waited = a.row.Called
-	a.quota = newWindow(windowBytes, a.node.cfg.Limits.Log)
+	a.quota, a.notes, a.noted = newWindow(windowBytes, a.node.cfg.Limits.Log), &notes{}, 0
 	a.step(ctx, step)
 	a.writes[len(a.writes)-1].start = true
 	if !must {
@@ -213,16 +226,32 @@ func (a *taskActor) start(ctx actor.Context) {
 	}
 }
 
+// handler is who runs the attempt, and what it is called.
+func (a *taskActor) handler() (h Handler, where string) {
+	if a.worker == "" {
+		return a.node.handler(a.row.Kind), "local"
+	}
+	if r := a.node.remote(a.worker); r != nil {
+		return r.desk.run, r.id
+	}
+	return nil, ""
+}
+
 // windowBytes is how far an attempt's output may be ahead of the disk.
 const windowBytes = 1 << 20
 
 func (a *taskActor) run(ctx actor.Context, h Handler) {
-	a.starting = false
+	a.starting, a.began = false, a.node.now()
 	a.node.counters.started.Add(1)
-	a.node.metrics.delay.Observe(a.node.now().Sub(a.row.Ready).Seconds())
+	if a.row.Counted() == 1 {
+		a.node.firstAttempt(a.row)
+	}
+	a.node.metrics.delay.Observe(a.began.Sub(a.row.Ready).Seconds())
 	limits := a.node.cfg.Limits
 	ctx.Send(a.node.workers, run{handler: h, task: ctx.Self(), job: &Job{
-		Task: a.row, quota: a.quota, event: limits.Event, value: limits.Result,
+		Task: a.row, store: a.node.cfg.Store, now: a.node.now, limits: limits, redact: a.node.cfg.Redact,
+		notes: a.notes, memory: &recollection{most: limits.Memos},
+		quota: a.quota, voices: &a.node.voices, event: limits.Event, value: limits.Result,
 	}})
 	if a.row.Timeout > 0 {
 		a.after(ctx, tickTimeout, a.row.Timeout)
@@ -239,6 +268,13 @@ func (a *taskActor) said(ctx actor.Context, msg said) {
 	case msg.checkpoint != nil:
 		a.row.Checkpoint, a.dirty = msg.checkpoint, true
 		a.unsent += len(msg.checkpoint)
+	case msg.memo != nil:
+		var event task.Event
+		a.row, event = a.row.Remember(now, *msg.memo, msg.took)
+		a.memos, a.noted = append(a.memos, *msg.memo), a.noted+1
+		a.unstored = append(a.unstored, event)
+		a.log.add(event)
+		a.show(ctx)
 	default:
 		var event task.Event
 		a.row, event = a.row.Say(now, msg.kind, msg.data)
@@ -252,7 +288,7 @@ func (a *taskActor) said(ctx actor.Context, msg said) {
 	}
 	switch {
 	case a.flushing:
-	case a.unsent >= flushBytes:
+	case a.unsent >= flushBytes, len(a.memos) > 0:
 		a.flush(ctx)
 	case !a.flushTick:
 		a.flushTick = true
@@ -260,9 +296,9 @@ func (a *taskActor) said(ctx actor.Context, msg said) {
 	}
 }
 
-// flush stores the live events gathered so far, and the checkpoint.
+// flush stores the live events gathered so far, the checkpoint and the memos.
 func (a *taskActor) flush(ctx actor.Context) {
-	if a.unsent == 0 && !a.dirty {
+	if a.unsent == 0 && !a.dirty && len(a.memos) == 0 {
 		return
 	}
 	a.flushing = true
@@ -276,13 +312,16 @@ func (a *taskActor) step(ctx actor.Context, s task.Step) {
 	m := s.Mutation()
 	m.Events = slices.Concat(a.unstored, s.Events)
 	m.Checkpoint = m.Checkpoint || a.dirty
+	if !s.Task.State.Terminal() { // else nobody will ask
+		m.Memos = a.memos
+	}
 	token := a.node.tokens.Add(1)
 	given := s.Give
 	if len(s.Take) > 0 && s.Task.State == task.Queued {
 		given = s.Take // only asked whether there is room, and there is
 	}
-	a.writes = append(a.writes, pending{token: token, row: s.Task, given: given, bytes: a.unsent})
-	a.unstored, a.unsent, a.dirty = nil, 0, false
+	a.writes = append(a.writes, pending{token: token, row: s.Task, given: given, bytes: a.unsent, noted: a.noted})
+	a.unstored, a.unsent, a.dirty, a.memos = nil, 0, false, nil
 	a.row = s.Task
 	for _, e := range s.Events {
 		a.log.add(e)
@@ -316,6 +355,9 @@ func (a *taskActor) wrote(ctx actor.Context, msg wrote) {
 	if w.flush {
 		a.flushing = false
 	}
+	if a.notes != nil {
+		a.notes.store(w.noted)
+	}
 	a.show(ctx)
 	switch {
 	case w.start && a.starting && a.row.State == task.Running:
@@ -326,7 +368,7 @@ func (a *taskActor) wrote(ctx actor.Context, msg wrote) {
 		}
 	case w.row.Cached == task.CacheMiss:
 		a.node.share(w.row)
-	case a.unsent >= flushBytes && !a.flushing:
+	case (a.unsent >= flushBytes || len(a.memos) > 0) && !a.flushing:
 		a.flush(ctx)
 	}
 	if len(a.writes) == 0 {
@@ -336,7 +378,7 @@ func (a *taskActor) wrote(ctx actor.Context, msg wrote) {
 
 // begin runs the attempt whose start is on disk.
 func (a *taskActor) begin(ctx actor.Context) {
-	if h := a.node.handler(a.row.Kind); h != nil {
+	if h, _ := a.handler(); h != nil {
 		a.run(ctx, h)
 		return
 	}
@@ -354,189 +396,16 @@ func (a *taskActor) settled(ctx actor.Context) {
 		}
 		a.waiters = nil
 	}
+	a.tellEnders(nil)
 	if a.tokens && !a.busy && a.row.State != task.Running {
-		a.tokens = false
-		ctx.Send(a.node.scheduler, release{id: a.row.ID})
+		a.tokens, a.worker = false, ""
+		ctx.Send(a.node.scheduler, release{id: a.row.ID, took: a.took, verdict: a.verdict})
+		a.took, a.verdict = 0, verdict{}
 	}
 	if a.row.State == task.Queued && !a.leaving && !a.busy && !a.queued {
 		a.ready(ctx, true)
 	}
 	a.maybeLeave(ctx)
-}
-
-// finished ends the attempt: the handler has returned.
-func (a *taskActor) finished(ctx actor.Context, msg finished) {
-	if msg.attempt != a.attempt || !a.busy {
-		return
-	}
-	a.busy = false
-	a.stopTimer(tickTimeout)
-	a.stopTimer(tickGrace)
-	defer a.settled(ctx)
-	if a.row.State != task.Running || a.row.Attempt != msg.attempt {
-		return // its end has been decided without it
-	}
-	now := a.node.now()
-	switch {
-	case errors.Is(a.cutOff, ErrDrained):
-		if msg.failure != nil { // one that made it in spite of the cut counts as done
-			a.give(ctx, must(a.row.HandBack(now)))
-			return
-		}
-	case errors.Is(a.cutOff, ErrTimeout) && msg.failure != nil:
-		msg.failure = timeoutFailure(a.row.Timeout)
-	}
-	if msg.failure == nil {
-		a.end(ctx, must(a.row.Succeed(now, msg.result)))
-		return
-	}
-	a.fail(ctx, *msg.failure)
-}
-
-func (a *taskActor) fail(ctx actor.Context, f task.Failure) {
-	now := a.node.now()
-	step := must(a.row.Fail(now, f, chance()))
-	if step.Task.State.Terminal() {
-		a.end(ctx, step)
-		return
-	}
-	a.node.counters.retried.Add(1)
-	tooLong := step.Task.State == task.Scheduled && step.Task.RunAt.Sub(now) > stayFor
-	if !a.busy && (tooLong || a.node.draining.Load()) {
-		step.Task.Holder = 0
-		a.give(ctx, step)
-		return
-	}
-	a.step(ctx, step)
-	if step.Task.State == task.Scheduled {
-		a.after(ctx, tickDue, step.Task.RunAt.Sub(now))
-	}
-}
-
-// end stores a terminal state.
-func (a *taskActor) end(ctx actor.Context, s task.Step) {
-	a.node.counters.ended[s.Task.State].Add(1)
-	a.node.metrics.ended.WithLabelValues(s.Task.State.String()).Inc()
-	if s.Task.Cached != "" {
-		a.node.metrics.cached.WithLabelValues(string(s.Task.Cached)).Inc()
-	}
-	a.give(ctx, s)
-}
-
-// give stores a row this node no longer holds; then the actor goes.
-func (a *taskActor) give(ctx actor.Context, s task.Step) {
-	a.leaving = true
-	if a.queued {
-		a.queued = false
-		ctx.Send(a.node.scheduler, withdraw{id: a.row.ID})
-	}
-	a.step(ctx, s)
-}
-
-// maybeLeave ends the actor once the row is out of its hands, everything is
-// stored, and no handler runs.
-func (a *taskActor) maybeLeave(ctx actor.Context) {
-	if !a.leaving || a.busy || len(a.writes) > 0 {
-		return
-	}
-	if a.queued {
-		a.queued = false
-		ctx.Send(a.node.scheduler, withdraw{id: a.row.ID})
-	}
-	for kind := range a.timers {
-		a.stopTimer(tickKind(kind))
-	}
-	for _, w := range a.watchers {
-		if !a.row.State.Terminal() {
-			// The task goes on without this actor; the watcher looks again.
-			ctx.Send(w.pid, notHeld{gen: w.gen})
-		}
-	}
-	a.leaving, a.left = false, true
-	ctx.Send(a.node.holder, gone{id: a.row.ID, pid: ctx.Self()})
-}
-
-// lost gives up a task whose row has moved on: whatever this actor believed is
-// void. Nothing is told to anyone.
-func (a *taskActor) lost(ctx actor.Context, err error) {
-	a.node.metrics.lost.Inc()
-	a.node.log.Warn("lost a held task", "task", a.row.ID.String(), "error", err)
-	a.cut(ctx, ErrLost)
-	a.letGo(ctx)
-}
-
-// parked lets go of a task that could not have its tokens. Its start is as if it
-// had never been decided; what was decided on top of that has to be asked for anew.
-func (a *taskActor) parked(ctx actor.Context) {
-	a.node.metrics.parked.Inc()
-	a.busy, a.starting = false, false
-	a.letGo(ctx)
-}
-
-// letGo ends the hold of a row that is not ours any more.
-func (a *taskActor) letGo(ctx actor.Context) {
-	for _, pid := range a.waiters {
-		ctx.Send(pid, cancelled{err: task.ErrStale})
-	}
-	a.waiters, a.writes, a.unstored, a.unsent = nil, nil, nil, 0
-	a.row.State = task.Queued // whatever the handler still says is not taken for the row's
-	a.leaving = true
-	a.settled(ctx)
-}
-
-// cancel ends the task, and tells who asked once that is on disk.
-func (a *taskActor) cancel(ctx actor.Context, msg cancel) {
-	if msg.namespace != a.row.Namespace {
-		ctx.Respond(cancelled{err: task.ErrNotFound})
-		return
-	}
-	if a.left || a.leaving && !a.row.State.Terminal() {
-		ctx.Respond(notHeld{})
-		return
-	}
-	step, err := a.row.Cancel(a.node.now(), msg.reason)
-	if err != nil {
-		ctx.Respond(cancelled{err: err})
-		return
-	}
-	a.waiters = append(a.waiters, ctx.Sender())
-	a.end(ctx, step)
-	a.cut(ctx, ErrCancelled)
-}
-
-// cut tells the handler that its attempt is over.
-func (a *taskActor) cut(ctx actor.Context, cause error) {
-	if !a.busy {
-		return
-	}
-	a.cutOff = cause
-	if a.starting { // it never ran, and will not
-		a.busy, a.starting = false, false
-		return
-	}
-	ctx.Send(a.node.workers, abort{id: a.row.ID, attempt: a.attempt, cause: cause})
-}
-
-// giveBack lets a waiting task go; a running one stays.
-func (a *taskActor) giveBack(ctx actor.Context) {
-	if a.left || a.leaving || a.busy || a.row.State == task.Running {
-		return
-	}
-	a.give(ctx, a.row.Release())
-}
-
-// expel cuts a running attempt off so that the node can stop. Given back when
-// its handler has returned.
-func (a *taskActor) expel(ctx actor.Context) {
-	if a.row.State != task.Running {
-		a.giveBack(ctx)
-		return
-	}
-	starting := a.starting
-	a.cut(ctx, ErrDrained)
-	if starting {
-		a.give(ctx, must(a.row.HandBack(a.node.now())))
-	}
 }
 
 func (a *taskActor) tick(ctx actor.Context, msg tick) {
@@ -625,7 +494,3 @@ func must(s task.Step, err error) task.Step {
 }
 
 func chance() float64 { return rand.Float64() } //nolint:gosec // spreads retries, no secret
-
-func timeoutFailure(d time.Duration) *task.Failure {
-	return &task.Failure{Code: task.CodeTimeout, Message: "the attempt took longer than its timeout of " + d.String(), Retryable: true}
-}

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/troupe-run/troupe/actors/wire"
-	"github.com/troupe-run/troupe/runtime/schedule"
 	"github.com/troupe-run/troupe/runtime/task"
 )
 
@@ -19,6 +19,74 @@ import (
 // Submit stores checked specs. One answer each, in order; a task is on disk when
 // its answer says so.
 func (n *Node) Submit(ctx context.Context, subs []task.Submission) []task.Submitted {
+	refusals, leave, err := n.enter(ctx, subs)
+	if err != nil {
+		results := make([]task.Submitted, len(subs))
+		for i := range results {
+			results[i].Err = err
+		}
+		return results
+	}
+	if leave == nil {
+		return n.submit(ctx, subs)
+	}
+	defer leave()
+	results := make([]task.Submitted, len(subs))
+	var taken []task.Submission
+	for i, sub := range subs {
+		if results[i].Err = refusals[i]; refusals[i] == nil {
+			taken = append(taken, sub)
+		}
+	}
+	if len(taken) > 0 {
+		answers := n.submit(ctx, taken)
+		for i := range results {
+			if refusals[i] == nil {
+				results[i], answers = answers[0], answers[1:]
+			}
+		}
+	}
+	if len(taken) < len(subs) {
+		n.refused(ctx, subs, refusals, results)
+	}
+	return results
+}
+
+// refused answers submissions that are not taken: those that repeat an earlier one
+// with the task that this made, as if there was room.
+func (n *Node) refused(ctx context.Context, subs []task.Submission, refusals []error, results []task.Submitted) {
+	var places []int
+	var ms []task.Mutation
+	for i, sub := range subs {
+		if refusals[i] != nil && (sub.Named || sub.Request.Key != "" || sub.Spec.UniqueKey != "") {
+			step := task.New(sub.Spec, n.now(), 0)
+			places = append(places, i)
+			ms = append(ms, task.Mutation{Op: task.Insert, Known: true, Task: step.Task, Events: step.Events, Request: sub.Request})
+		}
+	}
+	if len(ms) > 0 {
+		answer, err := ask[submitted](ctx, n, n.journal, submit{ms: ms})
+		for i, result := range answer.results {
+			reused := errors.Is(result.Err, task.ErrExists) || errors.Is(result.Err, task.ErrKeyReused)
+			if err == nil && (result.Err == nil || reused) {
+				results[places[i]], refusals[places[i]] = result, nil
+			}
+		}
+	}
+	for _, err := range refusals {
+		switch {
+		case errors.Is(err, task.ErrQueueFull):
+			n.metrics.refused.WithLabelValues("queue_full").Inc()
+		case errors.Is(err, task.ErrQuota):
+			n.metrics.refused.WithLabelValues("quota").Inc()
+		case err != nil:
+			n.metrics.refused.WithLabelValues("deadline").Inc()
+		}
+	}
+}
+
+// submit stores what is taken.
+func (n *Node) submit(ctx context.Context, subs []task.Submission) []task.Submitted {
 	answer, err := ask[submitted](ctx, n, n.claimer, admit{subs: subs})
 	if err != nil {
 		if !errors.Is(err, task.ErrClosed) {
@@ -31,6 +99,19 @@ func (n *Node) Submit(ctx context.Context, subs []task.Submission) []task.Submit
 		return results
 	}
 	return answer.results
+}
+
+// write stores what a caller asks for. Its error is the outcome's too; without an
+// answer nobody knows what became of it.
+func (n *Node) write(ctx context.Context, m task.Mutation) (task.Outcome, error) {
+	answer, err := ask[wrote](ctx, n, n.journal, write{m: m})
+	if errors.Is(err, task.ErrUnavailable) {
+		err = fmt.Errorf("no answer: %w", task.ErrUnknown)
+	}
+	if err != nil {
+		return task.Outcome{}, err
+	}
+	return answer.outcome, answer.outcome.Err
 }
 
 // changeAttempts bounds how often a change of a task nobody holds is tried
@@ -158,19 +239,6 @@ func (n *Node) cancelFor(ctx context.Context, m wire.Cancel) (wire.Answer, error
 	return wire.Answer{}, task.ErrStale // not held here any more
 }
 
-// explainFor says why a task that is held here does not run, for another node.
-func (n *Node) explainFor(ctx context.Context, m wire.Explain) (wire.Answer, error) {
-	t, err := n.cfg.Store.Task(ctx, m.Namespace, m.Task)
-	if err != nil {
-		return wire.Answer{}, err
-	}
-	if t.Holder != n.incarnation {
-		return wire.Answer{}, task.ErrStale
-	}
-	w, err := n.Explain(ctx, t)
-	return wire.Answer{Waiting: w}, err
-}
-
 // Rerun starts a failed or cancelled task anew.
 func (n *Node) Rerun(ctx context.Context, namespace string, id task.ID) (task.Task, error) {
 	t, err := n.change(ctx, namespace, id, func(t task.Task) (task.Mutation, error) {
@@ -197,90 +265,6 @@ func (n *Node) Delete(ctx context.Context, namespace string, id task.ID) error {
 	return err
 }
 
-// Explain says why a task is not running; the Waiting is nil where it is, or
-// has ended.
-func (n *Node) Explain(ctx context.Context, t task.Task) (*task.Waiting, error) {
-	switch {
-	case t.State.Terminal(), t.State == task.Running:
-		return nil, nil
-	case t.State == task.Scheduled:
-		return &task.Waiting{Reason: task.WaitsForTime, Until: t.RunAt}, nil
-	case t.Holder != 0 && t.Holder != n.incarnation && n.others.Load() > 0:
-		answer, err := n.call(ctx, t.Holder, func(token uint64) any {
-			return wire.Explain{Token: token, Task: t.ID, Namespace: t.Namespace}
-		})
-		if err == nil {
-			return answer.Waiting, nil
-		}
-		return &task.Waiting{Reason: task.WaitsInBacklog}, nil // about to move, or its node is gone
-	case t.Parked != nil:
-		return waitingFor(t), nil
-	case n.draining.Load():
-		return &task.Waiting{Reason: task.WaitsForNode}, nil
-	case n.handler(t.Kind) == nil:
-		return &task.Waiting{Reason: task.WaitsForHandler}, nil
-	case n.isPaused(t.Namespace, t.Queue):
-		return &task.Waiting{Reason: task.WaitsPaused}, nil
-	}
-	answer, err := ask[explained](ctx, n, n.scheduler, explain{id: t.ID})
-	if err != nil {
-		return nil, err
-	}
-	if answer.found {
-		return waitingOf(answer.reason), nil
-	}
-	if t.Holder == n.incarnation {
-		return &task.Waiting{Reason: task.WaitsForItsWorker}, nil
-	}
-	gauges, err := n.Resources(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return n.backlogged(t, gauges), nil
-}
-
-// waitingFor explains a task that is parked.
-func waitingFor(t task.Task) *task.Waiting {
-	p := t.Parked
-	w := &task.Waiting{Reason: task.WaitsForLimit, Limit: p.Limit, Most: p.Most}
-	switch p.Limit.Scope {
-	case task.OfQueue, task.OfKey:
-	case task.OfRate:
-		w.Reason = task.WaitsForRate
-	case task.OfCache:
-		return &task.Waiting{Reason: task.WaitsForResult}
-	case task.OfPool:
-		w.Reason, w.Resource = task.WaitsForResource, p.Limit.Name
-		w.Needed, w.Free = t.Resources[p.Limit.Name], max(0, p.Most-p.Used)
-		if w.Needed > p.Most {
-			w.Reason, w.Free = task.WaitsForever, p.Most
-		}
-	}
-	return w
-}
-
-func waitingOf(r schedule.Reason) *task.Waiting {
-	w := &task.Waiting{Reason: r.Code, Position: r.Position}
-	if r.Resource != "" {
-		w.Resource, w.Needed, w.Free = r.Resource, task.Quantity(r.Needed), task.Quantity(r.Free)
-	}
-	return w
-}
-
-// backlogged explains a task no node holds.
-func (n *Node) backlogged(t task.Task, gauges []task.Gauge) *task.Waiting {
-	capacity := map[string]task.Quantity{}
-	for _, g := range gauges {
-		capacity[g.Name] = max(capacity[g.Name], g.Capacity)
-	}
-	for name, needed := range t.Resources {
-		if needed > capacity[name] && (capacity[name] > 0 || !n.isPool(name)) {
-			return &task.Waiting{Reason: task.WaitsForever, Resource: name, Needed: needed, Free: capacity[name]}
-		}
-	}
-	return &task.Waiting{Reason: task.WaitsInBacklog}
-}
-
 // Resources gauges the resources of all nodes that answer.
 func (n *Node) Resources(ctx context.Context) ([]task.Gauge, error) {
 	own, err := n.gauge(ctx)
@@ -290,13 +274,44 @@ func (n *Node) Resources(ctx context.Context) ([]task.Gauge, error) {
 	return own, err
 }
 
-// Workers lists what runs tasks on all nodes that answer.
-func (n *Node) Workers(ctx context.Context) ([]task.Worker, error) {
+// Workers lists what runs tasks of a namespace on all nodes that answer.
+func (n *Node) Workers(ctx context.Context, namespace string) ([]task.Worker, error) {
 	own, err := n.ownWorkers(ctx)
 	for _, r := range n.reports(ctx) {
 		own = append(own, r.Workers...)
 	}
-	return own, err
+	return slices.DeleteFunc(own, func(w task.Worker) bool { return w.Namespace != "" && w.Namespace != namespace }), err
+}
+
+// DrainWorker has a worker elsewhere take no more, whichever node it is connected to.
+func (n *Node) DrainWorker(ctx context.Context, namespace, id string) error {
+	err := n.drainHere(ctx, namespace, id)
+	if !errors.Is(err, task.ErrNoWorker) || n.others.Load() == 0 {
+		return err
+	}
+	within, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	members, err := ask[[]task.Incarnation](within, n, n.peers, whoIsThere{})
+	if err != nil {
+		return err
+	}
+	done := together(within, n, members, func(ctx context.Context, to task.Incarnation) (wire.Answer, error) {
+		return n.call(ctx, to, func(token uint64) any { return wire.DrainWorker{Token: token, Namespace: namespace, Worker: id} })
+	})
+	if len(done) == 0 {
+		return task.ErrNoWorker
+	}
+	return nil
+}
+
+// drainHere has a worker that is connected to this node take no more.
+func (n *Node) drainHere(ctx context.Context, namespace, id string) error {
+	r := n.remote(id)
+	if r == nil || r.reg.Namespace != namespace {
+		return task.ErrNoWorker
+	}
+	_, err := ask[drained](ctx, n, r.actor, drainRemote{reason: "asked to drain", tell: true})
+	return err
 }
 
 // gauge gauges this node's resources.
@@ -312,16 +327,28 @@ func (n *Node) gauge(ctx context.Context) ([]task.Gauge, error) {
 	return out, nil
 }
 
-// ownWorkers lists what runs tasks here: the local handlers, as one worker.
+// ownWorkers lists what runs tasks here: the local handlers, as one worker, and those
+// elsewhere that are connected.
 func (n *Node) ownWorkers(ctx context.Context) ([]task.Worker, error) {
 	answer, err := ask[gauged](ctx, n, n.scheduler, gauges{})
 	if err != nil {
 		return nil, fmt.Errorf("list workers: %w", err)
 	}
-	return []task.Worker{{
+	local := task.Worker{
 		ID: fmt.Sprintf("%s-%d-local", n.cfg.Name, n.incarnation), Name: "local", Node: n.cfg.Name,
-		Kinds: n.kindNames(), Slots: n.cfg.Capacity[task.SlotResource], Running: answer.running, Since: n.since,
-	}}, nil
+		Labels: n.cfg.Labels, Kinds: n.kindNames(), Slots: n.cfg.Capacity[task.SlotResource], Running: answer.running, Since: n.since,
+		Tripped: answer.tripped, State: task.WorkerConnected,
+	}
+	if n.draining.Load() {
+		local.State = task.WorkerDraining
+	}
+	all := []task.Worker{local}
+	for _, r := range n.remotesNow() {
+		w := r.view(n.cfg.Name)
+		all[0].Running = max(0, all[0].Running-w.Running)
+		all = append(all, w)
+	}
+	return all, nil
 }
 
 // reportFor tells another node what there is here.

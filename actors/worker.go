@@ -77,6 +77,7 @@ func (w *worker) Receive(ctx actor.Context) {
 	case abort:
 		if w.job != nil && w.job.Task.ID == msg.id && w.job.Task.Attempt == msg.attempt {
 			w.job.quota.end(msg.cause)
+			w.job.notes.end(msg.cause)
 			w.cancel(msg.cause)
 		}
 	case handlerEnd:
@@ -96,18 +97,22 @@ func (w *worker) run(ctx actor.Context, msg run) {
 	job.speak = func(u utterance) { root.Send(to, said{attempt: number, utterance: u}) }
 	self := ctx.Self()
 	w.node.attempt(func() {
-		result, failure := call(attempt, msg.handler, job)
-		root.Send(self, handlerEnd{job: job, result: result, failure: failure})
+		end := handlerEnd{job: job}
+		end.result, end.failure, end.suspend = call(attempt, msg.handler, job)
+		end.settled = job.settled
+		root.Send(self, end)
 	})
 }
 
 func (w *worker) end(ctx actor.Context, msg handlerEnd) {
 	if w.job == nil || w.job != msg.job {
+		msg.refuse()
 		return // of an attempt this worker was restarted under
 	}
 	w.cancel(nil)
 	w.job.quota.end(errOver)
-	ctx.Send(w.task, finished{attempt: w.job.Task.Attempt, result: msg.result, failure: msg.failure})
+	w.job.notes.end(errOver)
+	ctx.Send(w.task, finished{attempt: w.job.Task.Attempt, result: msg.result, failure: msg.failure, suspend: msg.suspend, settled: msg.settled})
 	id := w.job.Task.ID
 	w.job, w.task, w.cancel = nil, nil, nil
 	ctx.Request(w.node.workers, idle{id: id})
@@ -124,37 +129,45 @@ func (w *worker) crashed(ctx actor.Context) {
 	}})
 }
 
+// refuse tells who waits for an end that it is not the attempt's.
+func (e handlerEnd) refuse() {
+	if e.settled != nil {
+		e.settled(task.ErrStale)
+	}
+}
+
 var errOver = errors.New("the attempt is over")
 
-// call runs a handler and turns everything it may do into a result or a
-// failure.
-func call(ctx context.Context, h Handler, job *Job) (result json.RawMessage, failure *task.Failure) {
+// call runs a handler and turns everything it may do into a result, a failure or
+// what it waits for.
+func call(ctx context.Context, h Handler, job *Job) (result json.RawMessage, failure *task.Failure, suspend *task.Suspension) {
 	defer func() {
 		if r := recover(); r != nil {
 			stack := string(debug.Stack())
 			fields, _ := json.Marshal(map[string]string{"stack": stack[:min(len(stack), 8<<10)]})
 			_ = job.Log("error", fmt.Sprintf("panic: %v", r), fields)
-			result, failure = nil, &task.Failure{Code: task.CodePanic, Message: fmt.Sprint(r), Retryable: true}
+			result, failure, suspend = nil, &task.Failure{Code: task.CodePanic, Message: fmt.Sprint(r), Retryable: true}, nil
 		}
 	}()
 	result, err := h(ctx, job)
+	if s, ok := errors.AsType[*Suspended](err); ok {
+		return nil, nil, &s.why
+	}
 	if err != nil {
-		return nil, failureOf(err)
+		return nil, job.failure(err), nil
 	}
-	if len(result) > job.value {
-		return nil, &task.Failure{
-			Code: task.CodeResultTooLarge, Message: fmt.Sprintf("the result has %d bytes, more than the %d allowed", len(result), job.value),
-		}
+	if bad := job.fits(result); bad != nil {
+		return nil, bad, nil
 	}
-	if len(result) > 0 && !task.ValidJSON(result) {
-		return nil, &task.Failure{Code: task.CodeError, Message: "the handler's result is not JSON, or nested too deep"}
-	}
-	return result, nil
+	return result, nil, nil
 }
 
-func failureOf(err error) *task.Failure {
+// failure is what an error of the handler says of the attempt.
+func (j *Job) failure(err error) *task.Failure {
 	if f, ok := errors.AsType[*task.Failure](err); ok {
-		return f
+		clean := *f
+		clean.Details = j.redact(f.Details)
+		return &clean
 	}
 	return &task.Failure{Code: task.CodeError, Message: err.Error(), Retryable: true}
 }

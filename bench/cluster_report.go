@@ -137,7 +137,7 @@ func mostFrequent(found map[string]int) []wait {
 	return top
 }
 
-func (r *clusterReport) print(w io.Writer) error {
+func (r *clusterReport) Print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(what string, of func(*sizeReport) string) {
 		fmt.Fprint(t, what)

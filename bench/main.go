@@ -20,10 +20,11 @@ func main() {
 	}
 }
 
-const help = `usage: go run ./bench ws|cluster [flags]
+const help = `usage: go run ./bench ws|cluster|schedule [flags]
 
-  ws       watchers, latencies and throughput of one node
-  cluster  throughput and latencies of several nodes over one PostgreSQL, and what bounds them
+  ws        watchers, latencies and throughput of one node
+  cluster   throughput and latencies of several nodes over one PostgreSQL, and what bounds them
+  schedule  the scheduler beside those of the literature, in virtual time
 
 Each tells its flags by -h.
 `
@@ -37,15 +38,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return runWS(ctx, args[1:], stdout, stderr)
 	case "cluster":
 		return runCluster(ctx, args[1:], stdout, stderr)
+	case "schedule":
+		return runSchedule(ctx, args[1:], stdout, stderr)
 	}
 	fmt.Fprint(stderr, help)
-	return errors.New("want the subcommand ws or cluster")
+	return errors.New("want the subcommand ws, cluster or schedule")
 }
 
 // publish prints a report for people, or for programs.
-func publish(w io.Writer, r interface{ print(io.Writer) error }, asJSON bool) error {
+func publish(w io.Writer, r interface{ Print(io.Writer) error }, asJSON bool) error {
 	if !asJSON {
-		return r.print(w)
+		return r.Print(w)
 	}
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")

@@ -61,7 +61,7 @@ func spreadOf(ds []time.Duration) spread {
 	return spread{N: len(ds), P50: at(0.5), P95: at(0.95), P99: at(0.99), Max: at(1)}
 }
 
-func (r *report) print(w io.Writer) error {
+func (r *report) Print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(what string, s spread) {
 		fmt.Fprintf(t, "%s\t%.2f\t%.2f\t%.2f\t%.2f\t%d\n", what, s.P50, s.P95, s.P99, s.Max, s.N)

@@ -15,8 +15,12 @@ import (
 	"github.com/troupe-run/troupe/persistence/memory"
 	"github.com/troupe-run/troupe/persistence/postgres"
 	"github.com/troupe-run/troupe/persistence/sqlite"
+	"github.com/troupe-run/troupe/runtime/access"
 	"github.com/troupe-run/troupe/runtime/task"
 )
+
+// Every store keeps accounts, too: what Open gives is an [access.Accounts].
+var _ = []access.Accounts{(*memory.Store)(nil), (*sqlite.Store)(nil), (*postgres.Store)(nil)}
 
 // DefaultDirectory is where the data is if nobody says.
 const DefaultDirectory = "troupe-data"
@@ -37,7 +41,7 @@ type Options struct {
 //	postgres://…             a PostgreSQL database, which many nodes share
 //	memory:                  in memory, gone with the process
 //
-// A SQLite store that another process has is [sqlite.ErrLocked].
+// It is an [access.Accounts] besides. A SQLite store that another process has is [sqlite.ErrLocked].
 func Open(ctx context.Context, url string, opt Options) (task.Store, error) {
 	open, err := opener(url)
 	if err != nil {

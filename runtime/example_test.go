@@ -103,3 +103,34 @@ func ExampleTask_Checkpoint() {
 	// attempt 2 begins at row 5
 	// succeeded 10 <nil>
 }
+
+// One call for many tasks: a model that embeds a hundred texts as fast as one.
+func ExampleHandleBatch() {
+	ctx := context.Background()
+	rt, err := runtime.Open(ctx, runtime.WithStore(memory.New()))
+	if err != nil {
+		panic(err)
+	}
+	defer rt.Close(ctx)
+
+	gather := runtime.Gather{Most: 3, Wait: time.Minute}
+	runtime.HandleBatch(rt, "embed", gather, func(_ context.Context, tasks []*runtime.Task[string]) ([]runtime.Outcome[int], error) {
+		fmt.Println(len(tasks), "texts in one call")
+		out := make([]runtime.Outcome[int], len(tasks))
+		for i, t := range tasks {
+			out[i].Value = len(t.Payload)
+		}
+		return out, nil
+	})
+	var last task.Task
+	for _, text := range []string{"a", "bc", "def"} {
+		if last, err = rt.Submit(ctx, "embed", text); err != nil {
+			panic(err)
+		}
+	}
+	done, err := rt.Wait(ctx, last.Namespace, last.ID)
+	fmt.Println(done.State, string(done.Result), err)
+	// Output:
+	// 3 texts in one call
+	// succeeded 3 <nil>
+}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"time"
 
 	"github.com/troupe-run/troupe/actors"
 	"github.com/troupe-run/troupe/runtime/task"
@@ -25,12 +27,15 @@ var (
 // handler returns. They block while the attempt is too far ahead of the disk,
 // and return an error once it is over.
 type Task[In any] struct {
-	ID      task.ID
-	Attempt int // from 1
-	Labels  map[string]string
-	Payload In
+	ID        task.ID
+	Namespace string
+	Attempt   int // from 1
+	Labels    map[string]string
+	Tick      task.Tick // of the schedule that submitted it, if one did
+	Payload   In
 
 	job *actors.Job
+	ctx context.Context //nolint:containedctx // the attempt's own; a Task lives exactly as long
 }
 
 // Handle makes fn the handler of a kind on this node. A payload that does not
@@ -41,24 +46,46 @@ type Task[In any] struct {
 // it is [Permanent]; a [task.Failure] is kept as it is.
 func Handle[In, Out any](r *Runtime, kind string, fn func(context.Context, *Task[In]) (Out, error)) {
 	r.handle(kind, func(ctx context.Context, job *actors.Job) (json.RawMessage, error) {
-		t := &Task[In]{ID: job.Task.ID, Attempt: job.Task.Attempt, Labels: job.Task.Labels, job: job}
-		if err := json.Unmarshal(job.Task.Payload, &t.Payload); err != nil {
-			return nil, &task.Failure{Code: task.CodeInvalidPayload, Message: err.Error()}
+		t, err := newTask[In](ctx, job)
+		if err != nil {
+			return nil, err
 		}
 		out, err := fn(ctx, t)
 		if err != nil {
 			return nil, err
 		}
-		result, err := json.Marshal(out)
-		if err != nil {
-			return nil, &task.Failure{Code: task.CodeError, Message: fmt.Sprintf("encode result: %v", err)}
-		}
-		return result, nil
+		return encode(out)
 	})
 }
 
+func newTask[In any](ctx context.Context, job *actors.Job) (*Task[In], error) {
+	t := &Task[In]{ID: job.Task.ID, Namespace: job.Task.Namespace, Attempt: job.Task.Attempt, Labels: job.Task.Labels, Tick: job.Task.Tick, job: job, ctx: ctx}
+	if err := json.Unmarshal(job.Task.Payload, &t.Payload); err != nil {
+		return nil, &task.Failure{Code: task.CodeInvalidPayload, Message: err.Error()}
+	}
+	return t, nil
+}
+
+func encode(out any) (json.RawMessage, error) {
+	result, err := json.Marshal(out)
+	if err != nil {
+		return nil, &task.Failure{Code: task.CodeError, Message: fmt.Sprintf("encode result: %v", err)}
+	}
+	return result, nil
+}
+
+// Err is nil while the attempt is wanted, else why it is not: one of the Err… of
+// this package.
+func (t *Task[In]) Err() error { return context.Cause(t.ctx) }
+
+// Done is closed when the attempt is no longer wanted; then Err says why.
+func (t *Task[In]) Done() <-chan struct{} { return t.ctx.Done() }
+
 // Permanent marks an error as one that no retry will mend.
 func Permanent(err error) error {
+	if _, ok := errors.AsType[*actors.Suspended](err); ok {
+		return err // no failure
+	}
 	if f, ok := errors.AsType[*task.Failure](err); ok {
 		final := *f
 		final.Retryable = false
@@ -131,6 +158,36 @@ func (t *Task[In]) Restore(v any) (bool, error) {
 		return false, fmt.Errorf("decode checkpoint: %w", err)
 	}
 	return true, nil
+}
+
+// Again is for an attempt that found it is too early, such as one that a server told
+// to come later. Its error is for the handler to return as it is, or wrapped: that
+// ends the attempt, without counting it, and the next one begins when d has passed,
+// from the beginning. Meanwhile the task holds nothing. Whoever could be told so
+// for ever counts with Checkpoint how often. A task whose deadline comes first fails.
+func (t *Task[In]) Again(d time.Duration) error { return t.job.Again(d) }
+
+// Dependency is the result of a task that this one depends on: JSON, or an error
+// that is its [task.Failure] if it failed, which this one runs after only if it was
+// submitted to. Retention may have taken the task.
+func (t *Task[In]) Dependency(ctx context.Context, id task.ID) (json.RawMessage, error) {
+	return t.job.Dependency(ctx, id)
+}
+
+// Dependencies are the tasks that this one depends on, in the order in which it was
+// submitted with them.
+func (t *Task[In]) Dependencies() []task.ID { return slices.Clone(t.job.Task.DependsOn) }
+
+// ResultOf is the result of a task that t depends on, decoded.
+func ResultOf[Out, In any](ctx context.Context, t *Task[In], id task.ID) (out Out, err error) {
+	raw, err := t.Dependency(ctx, id)
+	if err != nil {
+		return out, err
+	}
+	if err := json.Unmarshal(raw, &out); err != nil {
+		return out, fmt.Errorf("decode the result of task %s: %w", id, err)
+	}
+	return out, nil
 }
 
 func levelName(l slog.Level) string {

@@ -68,7 +68,7 @@ func TestNodeThatLostItsLeaseGoesOnWithItsHandlers(t *testing.T) {
 		if err := rt.Close(context.Background()); err != nil {
 			t.Error(err)
 		}
-		time.Sleep(2 * time.Second)
+		time.Sleep(settled)
 	})
 }
 
@@ -88,6 +88,6 @@ func TestNodeCanBeClosedWhileItHasNoLease(t *testing.T) {
 		if took := time.Since(began); took > time.Second {
 			t.Errorf("it took %v", took)
 		}
-		time.Sleep(2 * time.Second)
+		time.Sleep(settled)
 	})
 }

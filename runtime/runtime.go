@@ -8,11 +8,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"maps"
 	"os"
-	goruntime "runtime"
 	"slices"
 	"time"
 
@@ -44,15 +41,23 @@ type options struct {
 	name      string
 	address   string
 	capacity  task.Resources
+	labels    map[string]string
 	limits    task.Limits
+	weights   map[string]float64
 	drain     time.Duration
 	lease     time.Duration
 	peers     *Peers
 	hints     Hints
 	results   Results
+	recent    Recent
 	rate      task.Rate
 	rates     Rates
 	retention task.Retention
+	maxQueued int
+	redact    func(json.RawMessage) json.RawMessage
+
+	workerLease time.Duration
+	tokenKey    []byte
 }
 
 // Option changes how [Open] makes a node.
@@ -77,11 +82,25 @@ func WithName(name string) Option { return func(o *options) { o.name = name } }
 func WithAddress(address string) Option { return func(o *options) { o.address = address } }
 
 // WithCapacity sets what attempts may hold at once, over the defaults: 1000
-// slots, and the machine's CPUs and memory.
+// slots, and what CPUs, memory and GPUs of the machine the process may use.
 func WithCapacity(r task.Resources) Option { return func(o *options) { o.capacity = r } }
+
+// WithLabels labels the node, for tasks that ask for or prefer nodes with some
+// labels; os, arch and host are there unless they are said.
+func WithLabels(labels map[string]string) Option { return func(o *options) { o.labels = labels } }
+
+// WithWeights has namespaces get more or less of the node than others: twice the
+// weight, twice the share. Those not named have the weight 1.
+func WithWeights(weights map[string]float64) Option {
+	return func(o *options) { o.weights = weights }
+}
 
 // WithLimits bounds what a task may be.
 func WithLimits(l task.Limits) Option { return func(o *options) { o.limits = l } }
+
+// WithMaxQueued bounds how many tasks may wait in a queue whose settings do not say
+// so themselves; 0 is any number.
+func WithMaxQueued(n int) Option { return func(o *options) { o.maxQueued = n } }
 
 // WithDrainTimeout bounds how long Close lets attempts finish; 30 s otherwise.
 func WithDrainTimeout(d time.Duration) Option { return func(o *options) { o.drain = d } }
@@ -110,15 +129,36 @@ func WithHints(h Hints) Option { return func(o *options) { o.hints = h } }
 // them.
 type Results = actors.Results
 
+// Recent keeps results in memory.
+type Recent = actors.Recent
+
+// WithRecent has tasks with a cache look for results in r before anywhere else.
+func WithRecent(r Recent) Option { return func(o *options) { o.recent = r } }
+
 // WithResults has tasks with a cache look for results in r before they look in the
 // store.
 func WithResults(r Results) Option { return func(o *options) { o.results = r } }
+
+// WithRedact has events, and details of failures, say what f makes of them: it is given
+// the fields of each log line, each chunk of output and the details, any JSON. Payloads
+// and results stay as they are. Package runtime/redact makes such functions.
+func WithRedact(f func(json.RawMessage) json.RawMessage) Option {
+	return func(o *options) { o.redact = f }
+}
 
 // WithSubmitRate bounds how many tasks of a namespace are taken: of all nodes
 // together as far as shared can say, which may be nil, else of this node.
 func WithSubmitRate(r task.Rate, shared Rates) Option {
 	return func(o *options) { o.rate, o.rates = r, shared }
 }
+
+// WithWorkerLease sets for how long a worker elsewhere may be silent, or its connection
+// broken, before its attempts run again; 15 s otherwise.
+func WithWorkerLease(d time.Duration) Option { return func(o *options) { o.workerLease = d } }
+
+// WithTokenKey sets the 32 bytes that sign what workers elsewhere prove their attempts
+// with; otherwise they are this process's own.
+func WithTokenKey(key []byte) Option { return func(o *options) { o.tokenKey = key } }
 
 // WithRetention says what may be forgotten; otherwise ended tasks are kept for
 // seven days.
@@ -147,9 +187,11 @@ func Open(ctx context.Context, opts ...Option) (*Runtime, error) {
 			task.Succeeded: DefaultKeep, task.Failed: DefaultKeep, task.Cancelled: DefaultKeep,
 		}
 	}
-	if o.name == "" {
-		o.name, _ = os.Hostname()
-		o.name = cmp.Or(o.name, "troupe")
+	host, _ := os.Hostname()
+	o.name = cmp.Or(o.name, host, "troupe")
+	o.labels = labels(host, o.labels)
+	if err := cmp.Or(task.CheckNodeLabels(o.labels), task.CheckWeights(o.weights)); err != nil {
+		return nil, fmt.Errorf("open runtime: %w", err)
 	}
 	r := &Runtime{lives: newLives(o.log), store: o.store, limits: o.limits.WithDefaults(), drain: o.drain, rate: newSubmitRate(o.rate, o.rates)}
 	if r.store == nil {
@@ -170,9 +212,11 @@ func Open(ctx context.Context, opts ...Option) (*Runtime, error) {
 func (r *Runtime) start(ctx context.Context, o *options) (node *actors.Node, err error) {
 	cfg := actors.Config{
 		Store: r.store, Log: o.log, Metrics: o.metrics, Name: o.name, Address: o.address,
-		Capacity: capacity(o.capacity), Limits: r.limits, Lease: o.lease, Retention: o.retention,
-		Hints: o.hints, Results: o.results,
+		Weights: o.weights, Capacity: capacity(os.DirFS("/"), o.capacity), Labels: o.labels, Limits: r.limits, Lease: o.lease, Retention: o.retention,
+		Hints: o.hints, Results: o.results, Recent: o.recent, MaxQueued: o.maxQueued, Redact: o.redact,
+		WorkerLease: o.workerLease, TokenKey: o.tokenKey,
 	}
+	cfg.Tenants, _ = r.store.(actors.Tenants)
 	if o.peers != nil {
 		if r.gateway, err = actors.OpenGateway(*o.peers, o.log); err != nil {
 			return nil, err
@@ -191,33 +235,6 @@ func (r *Runtime) release() error {
 		return r.store.Close()
 	}
 	return nil
-}
-
-// capacity is what this machine has, under what was said of it.
-func capacity(said task.Resources) task.Resources {
-	c := task.Resources{
-		task.SlotResource: defaultSlots * 1000,
-		"cpu":             task.Quantity(goruntime.NumCPU()) * 1000,
-	}
-	if bytes := machineMemory(); bytes > 0 {
-		c["memory"] = task.Quantity(bytes) * 1000
-	}
-	maps.Copy(c, said)
-	return c
-}
-
-// machineMemory is the machine's memory in bytes; 0 where that is not known.
-func machineMemory() int64 {
-	f, err := os.Open("/proc/meminfo")
-	if err != nil {
-		return 0
-	}
-	defer f.Close()
-	var kib int64
-	if _, err := fmt.Fscanf(io.LimitReader(f, 256), "MemTotal: %d kB", &kib); err != nil {
-		return 0
-	}
-	return kib << 10
 }
 
 // Close drains the node and stops it: nothing new is taken, attempts may finish
@@ -263,8 +280,7 @@ func (r *Runtime) Submit(ctx context.Context, kind string, payload any, change .
 // in order; a task is on disk when its answer is without an error.
 func (r *Runtime) Enqueue(ctx context.Context, subs []task.Submission) []task.Submitted {
 	results := make([]task.Submitted, len(subs))
-	checked := make([]task.Submission, 0, len(subs))
-	places := make([]int, 0, len(subs))
+	p := pending{subs: make([]task.Submission, 0, len(subs)), places: make([]int, 0, len(subs))}
 	now := r.node().Now()
 	for i, sub := range subs {
 		spec, err := r.limits.Check(sub.Spec, now)
@@ -272,23 +288,26 @@ func (r *Runtime) Enqueue(ctx context.Context, subs []task.Submission) []task.Su
 			results[i].Err = err
 			continue
 		}
-		if spec.ID.IsZero() {
+		if sub.Named = !spec.ID.IsZero(); !sub.Named {
 			spec.ID = task.ID(uuid.Must(uuid.NewV7()))
 		}
 		sub.Spec = spec
-		checked, places = append(checked, sub), append(places, i)
+		p.subs, p.places = append(p.subs, sub), append(p.places, i)
 	}
-	if len(checked) == 0 {
+	p.inOrder(results)
+	if len(p.subs) == 0 {
 		return results
 	}
-	if err := r.rate.allow(ctx, checked[0].Spec.Namespace, len(checked)); err != nil {
-		for _, at := range places {
-			results[at].Err = err
+	if err := r.rate.allow(ctx, p.subs[0].Spec.Namespace, len(p.subs)); err != nil {
+		p.drop(func(task.Submission) bool { return true }, err, results)
+		return results
+	}
+	for i, answer := range r.node().Submit(ctx, p.subs) {
+		if missing, ok := errors.AsType[*task.MissingError](answer.Err); ok {
+			at := slices.Index(p.subs[i].Spec.DependsOn, missing.Task)
+			answer.Err = &task.MissingError{Task: missing.Task, Field: fmt.Sprintf("depends_on[%d]", at)}
 		}
-		return results
-	}
-	for i, answer := range r.node().Submit(ctx, checked) {
-		results[places[i]] = answer
+		results[p.places[i]] = answer
 	}
 	return results
 }
@@ -441,6 +460,15 @@ func (r *Runtime) SetQueue(ctx context.Context, c task.QueueChange) (task.Queue,
 	return r.node().SetQueue(ctx, c)
 }
 
+// SetKind changes a kind's settings; attempts under way are not touched. Other nodes
+// know of it within a second.
+func (r *Runtime) SetKind(ctx context.Context, c task.KindChange) (task.Kind, error) {
+	if err := task.CheckKind(c); err != nil {
+		return task.Kind{}, err
+	}
+	return r.node().SetKind(ctx, c)
+}
+
 // SetPool sets how much there is of a resource in the whole cluster, or that it is
 // none of the cluster's. Other nodes know of it within a second.
 func (r *Runtime) SetPool(ctx context.Context, c task.PoolChange) error {
@@ -450,8 +478,30 @@ func (r *Runtime) SetPool(ctx context.Context, c task.PoolChange) error {
 	return r.node().SetPool(ctx, c)
 }
 
-// Workers lists what runs tasks, on every node that answers.
-func (r *Runtime) Workers(ctx context.Context) ([]task.Worker, error) { return r.node().Workers(ctx) }
+// Workers lists what runs tasks of a namespace, on every node that answers.
+func (r *Runtime) Workers(ctx context.Context, namespace string) ([]task.Worker, error) {
+	return r.node().Workers(ctx, namespace)
+}
+
+// DrainWorker has a worker elsewhere take no more and finish what it runs, whichever
+// node it is connected to. The error is [task.ErrNoWorker] where the namespace has none
+// of that id.
+func (r *Runtime) DrainWorker(ctx context.Context, namespace, id string) error {
+	return r.node().DrainWorker(ctx, namespace, id)
+}
+
+// RegisterWorker takes a worker elsewhere, whose attempts come over link.
+func (r *Runtime) RegisterWorker(ctx context.Context, reg task.Registration, link task.WorkerLink) (task.WorkerSession, error) {
+	reg, err := reg.Check()
+	if err != nil {
+		return nil, err
+	}
+	s, err := r.node().RegisterWorker(ctx, reg, link)
+	if err != nil {
+		return nil, fmt.Errorf("register worker %s: %w", reg.Name, err)
+	}
+	return s, nil
+}
 
 // Resources gauges what attempts may hold and do hold, on every node that answers.
 func (r *Runtime) Resources(ctx context.Context) ([]task.Gauge, error) {

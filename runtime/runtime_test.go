@@ -288,6 +288,7 @@ func TestExplainSaysItInWords(t *testing.T) {
 		{hangs, "Attempt 1 is running on here."},
 		{submit("echo", func(*task.Spec) {}), `It needs 1 of "slots" and 0 is free`},
 		{submit("echo", func(s *task.Spec) { s.Resources = task.Resources{"openai": 3000} }), `no node has that much`},
+		{submit("echo", func(s *task.Spec) { s.Affinity.Require = task.Select(map[string][]string{"zone": {"a", "b"}}) }), "It requires a node or a worker with zone=a or b that runs its kind, and there is none."},
 		{submit("nobody", func(*task.Spec) {}), `Nobody serves its kind "nobody".`},
 		{submit("echo", func(s *task.Spec) { s.RunAt = time.Now().Add(time.Hour) }), "It was submitted to run at "},
 	} {
@@ -314,10 +315,10 @@ func TestExplainSaysItInWords(t *testing.T) {
 		t.Errorf("%q, %v", e.Message, err)
 	}
 	stats, err := rt.Stats(t.Context(), task.DefaultNamespace)
-	if err != nil || stats.Running != 1 || stats.Submitted != 6 || stats.Started != 1 {
+	if err != nil || stats.Running != 1 || stats.Submitted != 7 || stats.Started != 1 {
 		t.Errorf("%+v, %v", stats, err)
 	}
-	workers, err := rt.Workers(t.Context())
+	workers, err := rt.Workers(t.Context(), task.DefaultNamespace)
 	if err != nil || len(workers) != 1 || workers[0].Running != 1 || cmp.Diff(workers[0].Kinds, []string{"echo", "hang"}) != "" {
 		t.Errorf("%+v, %v", workers, err)
 	}

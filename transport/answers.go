@@ -23,13 +23,20 @@ type Gap struct {
 
 // Batch is the body that submits many tasks, all or none of them.
 type Batch struct {
-	Tasks []Submission `json:"tasks"`
+	Tasks    []Submission `json:"tasks"`
+	Callback *Submission  `json:"callback,omitempty" doc:"A task that runs when all of these have ended, whatever way; it is none of them"`
 }
 
 // BatchAccepted answers a Batch; the ids stand in the order of its tasks.
 type BatchAccepted struct {
-	BatchID string   `json:"batch_id" format:"uuid"`
-	IDs     []string `json:"ids"`
+	BatchID  string   `json:"batch_id" format:"uuid"`
+	IDs      []string `json:"ids"`
+	Callback string   `json:"callback,omitempty" format:"uuid" doc:"The id of the callback"`
+}
+
+// BatchBegun is the first line of the answer to a batch that came as NDJSON.
+type BatchBegun struct {
+	BatchID string `json:"batch_id" format:"uuid"`
 }
 
 // BatchLine answers one line of a batch that came as NDJSON.
@@ -55,6 +62,18 @@ type BatchStatus struct {
 	Total   int64            `json:"total"`
 	Counts  map[string]int64 `json:"counts" doc:"Tasks by state; states without any are left out"`
 	Done    bool             `json:"done" doc:"Every task has ended"`
+
+	Progress float64 `json:"progress" minimum:"0" maximum:"1" doc:"The share of its tasks that have ended"`
+	Callback string  `json:"callback,omitempty" format:"uuid" doc:"The task that runs when all have ended"`
+}
+
+// CountsOf is counts by the names of states.
+func CountsOf(counts []task.Count) map[string]int64 {
+	byState := make(map[string]int64, len(counts))
+	for _, c := range counts {
+		byState[c.State.String()] += c.Tasks
+	}
+	return byState
 }
 
 // BatchCancelled says how many tasks of a batch were cancelled.
@@ -81,6 +100,11 @@ type Queue struct {
 	Paused      bool             `json:"paused"`
 	Concurrency int              `json:"concurrency,omitempty" doc:"So many of its tasks run at once, in the whole cluster; 0: any number"`
 	Rate        string           `json:"rate,omitempty" doc:"So often its tasks start, in the whole cluster" example:"100/s"`
+	Burst       int              `json:"burst,omitempty" doc:"So many start at once after a rest; 0: a tenth of a second's worth of the rate"`
+	Weight      float64          `json:"weight" doc:"Its share of the starts beside other queues"`
+	Policy      string           `json:"policy" enum:"priority-fifo,shortest-area,deadline" doc:"The order in which its tasks start"`
+	Placement   string           `json:"placement" enum:"spread,pack" doc:"How its tasks go to nodes"`
+	MaxQueued   int              `json:"max_queued,omitempty" doc:"So many of its tasks may wait; 0: as many as the server lets"`
 	Counts      map[string]int64 `json:"counts,omitempty" doc:"Tasks by state; states without any are left out"`
 }
 
@@ -89,22 +113,17 @@ type QueueList struct {
 	Queues []Queue `json:"queues"`
 }
 
-// QueueChange changes a queue's settings; what is left out stays.
-type QueueChange struct {
-	Paused      *bool   `json:"paused,omitempty" doc:"A paused queue starts no task"`
-	Concurrency *int    `json:"concurrency,omitempty" minimum:"0" doc:"At most so many of its tasks run at once, in the whole cluster; 0: any number"`
-	Rate        *string `json:"rate,omitempty" doc:"Its tasks start at most so often, in the whole cluster; empty: as often as they can" example:"100/s"`
-}
-
 // Worker is something that runs tasks.
 type Worker struct {
-	ID      string        `json:"id"`
-	Name    string        `json:"name"`
-	Node    string        `json:"node"`
-	Kinds   []string      `json:"kinds"`
-	Slots   task.Quantity `json:"slots"`
-	Running int           `json:"running"`
-	Since   task.Time     `json:"since"`
+	ID      string            `json:"id"`
+	Name    string            `json:"name"`
+	Node    string            `json:"node"`
+	Labels  map[string]string `json:"labels,omitempty" doc:"Its own, or those of its node"`
+	Kinds   []string          `json:"kinds"`
+	Slots   task.Quantity     `json:"slots"`
+	Running int               `json:"running"`
+	Since   task.Time         `json:"since"`
+	State   string            `json:"state" enum:"connected,away,draining" doc:"away: its connection broke, and its attempts are kept for a while"`
 }
 
 // WorkerList is all workers.
@@ -114,12 +133,13 @@ type WorkerList struct {
 
 // Node is one process that runs tasks.
 type Node struct {
-	Name        string    `json:"name"`
-	Incarnation int64     `json:"incarnation"`
-	Address     string    `json:"address,omitempty"`
-	StartedAt   task.Time `json:"started_at"`
-	SeenAt      task.Time `json:"seen_at"`
-	Left        bool      `json:"left,omitempty"`
+	Name        string            `json:"name"`
+	Incarnation int64             `json:"incarnation"`
+	Address     string            `json:"address,omitempty"`
+	Labels      map[string]string `json:"labels,omitempty" doc:"What tasks may require or prefer"`
+	StartedAt   task.Time         `json:"started_at"`
+	SeenAt      task.Time         `json:"seen_at"`
+	Left        bool              `json:"left,omitempty"`
 }
 
 // NodeList is all nodes.
@@ -135,6 +155,12 @@ type Resource struct {
 	Used     task.Quantity `json:"used"`
 	Nodes    []Gauge       `json:"nodes"`
 	Cluster  *Pool         `json:"cluster,omitempty" doc:"Set where it is a resource of the whole cluster; capacity and used are then of that"`
+}
+
+// Signalled says that a signal is kept.
+type Signalled struct {
+	Task   string `json:"task" format:"uuid"`
+	Signal string `json:"signal"`
 }
 
 // Pool is how much there is of a resource in the whole cluster.
@@ -174,4 +200,6 @@ type Stats struct {
 	Waiting   int               `json:"waiting" doc:"Of the held ones, those that could run"`
 	Running   int               `json:"running"`
 	Watchers  int               `json:"watchers"`
+	Usage     Usage             `json:"usage" doc:"What the namespace takes up, in the whole cluster"`
+	Quota     Quota             `json:"quota" doc:"What it may"`
 }

@@ -190,6 +190,8 @@ func (d *decoder) scalar(raw []byte, v reflect.Value) {
 		d.refuse(`must be a time such as "2006-01-02T15:04:05Z"`)
 	case *task.Quantity:
 		d.refuse(`must be a quantity such as 2, "500m" or "512Mi"`)
+	case *Values:
+		d.refuse("must be a string or a list of strings")
 	case *string:
 		d.refuse("must be a string")
 	case *bool:

@@ -3,6 +3,7 @@ package transport
 import (
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,6 +21,8 @@ type Problem struct {
 	Errors    []FieldError `json:"errors,omitempty"`
 	RequestID string       `json:"request_id,omitempty"`
 
+	// ExpectedStart is when a task would have started that was not taken.
+	ExpectedStart *task.Time `json:"expected_start,omitempty"`
 	// RetryAfter is when to come again, where that is known.
 	RetryAfter time.Duration `json:"-"`
 	// Failure is why the task failed whose result was asked for.
@@ -61,13 +64,20 @@ var answers = []struct {
 	detail string
 }{
 	{task.ErrNotFound, http.StatusNotFound, "task_not_found", "There is no such task."},
+	{task.ErrHasCallback, http.StatusConflict, "callback_exists", "The batch has a callback already."},
+	{task.ErrNoWorker, http.StatusNotFound, "worker_not_found", "There is no such worker, or it is a node itself."},
+	{task.ErrNoSchedule, http.StatusNotFound, "schedule_not_found", "There is no such schedule."},
+	{task.ErrScheduled, http.StatusConflict, "schedule_exists", "There is a schedule of this name."},
 	{task.ErrKeyReused, http.StatusUnprocessableEntity, "idempotency_key_reused", "This Idempotency-Key was used with another request."},
 	{task.ErrExists, http.StatusConflict, "task_exists", "A task with this id exists and is another one."},
 	{task.ErrTerminal, http.StatusConflict, "task_ended", "The task has ended."},
 	{task.ErrNotTerminal, http.StatusConflict, "task_not_ended", "The task's state does not allow this."},
 	{task.ErrStale, http.StatusConflict, "task_changed", "The task changed at the same time; try again."},
 	{task.ErrQueueFull, http.StatusTooManyRequests, "queue_full", "Too many tasks wait; try again later."},
+	{task.ErrQuota, http.StatusTooManyRequests, "quota_exceeded", "The namespace has used up a quota; try again later."},
+	{task.ErrTooLate, http.StatusServiceUnavailable, "deadline_unreachable", "The task cannot be expected to meet its deadline."},
 	{task.ErrTooFast, http.StatusTooManyRequests, "rate_limited", "Tasks come faster than this server takes them; try again later."},
+	{task.ErrTooManySignals, http.StatusTooManyRequests, "too_many_signals", "The task has not taken the signals it was sent before; try again later."},
 	{task.ErrUnavailable, http.StatusServiceUnavailable, "store_unavailable", "The server cannot store anything right now; nothing was accepted."},
 	{task.ErrUnreachable, http.StatusServiceUnavailable, "node_unreachable", "The node that holds this task cannot be reached right now; try again later."},
 	{task.ErrUnknown, http.StatusServiceUnavailable, "outcome_unknown", "The server cannot tell whether this was stored; ask again with the same id or key."},
@@ -88,14 +98,44 @@ func ProblemOf(err error) (p *Problem, internal bool) {
 		}
 		return p, false
 	}
+	if missing, ok := errors.AsType[*task.MissingError](err); ok {
+		p := NewProblem(http.StatusUnprocessableEntity, "dependency_not_found", "A task to depend on is not there.")
+		p.Errors = []FieldError{{Path: missing.Field, Message: "there is no task " + missing.Task.String()}}
+		return p, false
+	}
+	if cycle, ok := errors.AsType[task.CycleError](err); ok {
+		return NewProblem(http.StatusUnprocessableEntity, "dependency_cycle", "Tasks depend on each other in a circle: "+cycle.String()+"."), false
+	}
 	for _, a := range answers {
 		if errors.Is(err, a.err) {
 			p := NewProblem(a.status, a.code, a.detail)
-			if fast, ok := errors.AsType[*task.TooFastError](err); ok {
-				p.RetryAfter = fast.After
-			}
+			p.estimate(err)
 			return p, false
 		}
 	}
 	return NewProblem(http.StatusInternalServerError, "internal", "Something went wrong on the server."), true
+}
+
+// quotas is what those of a namespace are called.
+var quotas = map[string]string{task.QuotaQueued: "tasks that wait", task.QuotaBytes: "bytes kept"}
+
+// estimate adds what the error says of when to come again, and why then.
+func (p *Problem) estimate(err error) {
+	if fast, ok := errors.AsType[*task.TooFastError](err); ok {
+		p.RetryAfter = fast.After
+	}
+	if full, ok := errors.AsType[*task.FullError](err); ok {
+		p.RetryAfter = full.After
+		p.Detail = "As many tasks wait in the queue " + full.Queue + " as may; try again later."
+	}
+	if quota, ok := errors.AsType[*task.QuotaError](err); ok {
+		p.RetryAfter = quota.After
+		p.Detail = "The namespace has used up its quota of " + quotas[quota.Quota] + ", which is " +
+			strconv.FormatInt(quota.Most, 10) + "; try again later."
+	}
+	if late, ok := errors.AsType[*task.LateError](err); ok {
+		p.RetryAfter, p.ExpectedStart = late.After, new(task.Time(late.Start))
+		p.Detail = "The task would start at " + late.Start.UTC().Format(time.RFC3339) +
+			" and is not expected to meet its deadline; \"late\": \"allow\" has it taken all the same."
+	}
 }

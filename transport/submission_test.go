@@ -23,13 +23,15 @@ func TestSubmissionSaysWhatItMeans(t *testing.T) {
 				ID: idA.String(), Kind: "k", Queue: "q", Priority: 7, Payload: json.RawMessage("1.0"), Resources: task.Resources{"cpu": 1},
 				Labels: map[string]string{"a": "b"}, RunAt: &at, Timeout: "1.5s", Deadline: &at, MaxAttempts: 9,
 				Retry: &RetrySubmission{Initial: "2s", Factor: 3, Max: "1m", Jitter: &jitter}, UniqueKey: "u",
-				Cache: &CacheSubmission{Key: "c", TTL: "1h"},
+				Cache:     &CacheSubmission{Key: "c", TTL: "1h"},
+				Placement: &Placement{Require: map[string]Values{"zone": {"b", "a"}}, Prefer: map[string]Values{"gpu": {"a100"}}}, StickyKey: "s",
 			},
 			task.Spec{
 				ID: idA, Namespace: "acme", Kind: "k", Queue: "q", Priority: 7, Payload: json.RawMessage("1.0"), Resources: task.Resources{"cpu": 1},
 				Labels: map[string]string{"a": "b"}, RunAt: epoch.Add(time.Hour), Timeout: 1500 * time.Millisecond, Deadline: epoch.Add(time.Hour),
 				MaxAttempts: 9, Retry: task.Retry{Initial: 2 * time.Second, Factor: 3, Max: time.Minute, Jitter: 0.7}, UniqueKey: "u",
-				Cache: task.Cache{Key: "c", TTL: time.Hour},
+				Cache:    task.Cache{Key: "c", TTL: time.Hour},
+				Affinity: task.Affinity{Require: `{"zone":["a","b"]}`, Prefer: `{"gpu":["a100"]}`}, StickyKey: "s",
 			},
 		},
 		"hardly any":     {Submission{Kind: "k"}, task.Spec{Namespace: "acme", Kind: "k"}},
@@ -94,6 +96,29 @@ func TestSubmissionIsRefusedFieldByField(t *testing.T) {
 		}
 		if diff := cmp.Diff(tt.want, fields); diff != "" {
 			t.Errorf("%+v: %s", tt.give, diff)
+		}
+	}
+}
+
+// A value may stand alone; whatever was said comes back as the same placement.
+func TestPlacementIsReadAndShown(t *testing.T) {
+	var s Submission
+	if err := Decode([]byte(`{"kind":"k","placement":{"require":{"gpu":"a100","zone":["b","a"]},"prefer":{"rack":["7"]}}}`), &s); err != nil {
+		t.Fatal(err)
+	}
+	spec, err := s.Spec("acme", epoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := json.Marshal(View(task.Task{Spec: spec}).Placement)
+	if want := `{"require":{"gpu":"a100","zone":["a","b"]},"prefer":{"rack":"7"}}`; err != nil || string(raw) != want {
+		t.Errorf("%s, %v", raw, err)
+	}
+	for _, text := range []string{`7`, `[7]`, `{}`} {
+		err := Decode([]byte(`{"placement":{"require":{"zone":`+text+`}}}`), &s)
+		var p *Problem
+		if !errors.As(err, &p) || len(p.Errors) != 1 || p.Errors[0].Path != "placement.require.zone" || p.Errors[0].Message != "must be a string or a list of strings" {
+			t.Errorf("%s: %v", text, err)
 		}
 	}
 }

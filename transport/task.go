@@ -27,7 +27,18 @@ type Task struct {
 
 	ConcurrencyKey   string `json:"concurrency_key,omitempty"`
 	ConcurrencyLimit int    `json:"concurrency_limit,omitempty"`
+	RateKey          string `json:"rate_key,omitempty"`
+	Rate             string `json:"rate,omitempty"`
+	RateBurst        int    `json:"rate_burst,omitempty"`
 	Cache            *Cache `json:"cache,omitempty"`
+
+	Placement *Placement `json:"placement,omitempty"`
+	StickyKey string     `json:"sticky_key,omitempty"`
+
+	DependsOn           []string       `json:"depends_on,omitempty"`
+	OnDependencyFailure task.OnFailure `json:"on_dependency_failure,omitempty" enum:"cancel,run"`
+	AfterBatch          string         `json:"after_batch,omitempty" doc:"The batch it is the callback of"`
+	Schedule            *Tick          `json:"schedule,omitempty" doc:"The schedule that submitted it"`
 
 	State    task.State          `json:"state"`
 	Attempt  int                 `json:"attempt"`
@@ -75,12 +86,21 @@ type Waiting struct {
 	Free     *task.Quantity `json:"free,omitempty"`
 	Position int            `json:"position,omitempty"`
 	Until    *task.Time     `json:"until,omitempty"`
+	Signal   string         `json:"signal,omitempty" doc:"The signal it waits for"`
+	Pending  int            `json:"pending,omitempty" doc:"How many tasks it depends on, or of its batch, have not ended"`
+	Tasks    []string       `json:"tasks,omitempty" doc:"The first of those"`
 	Limit    *WaitingLimit  `json:"limit,omitempty" doc:"The limit of the whole cluster that it waits for"`
+
+	Require map[string]Values `json:"require,omitempty" doc:"The labels it requires of a node, which none has"`
+	Node    string            `json:"node,omitempty" doc:"The node that has its sticky key"`
+	Slots   int               `json:"slots,omitempty" doc:"How many slots the workers that serve its kind have, all of them taken"`
+
+	ExpectedStart *task.Time `json:"expected_start,omitempty" doc:"When it starts if everything runs as long as such tasks do"`
 }
 
 // WaitingLimit is a limit of the whole cluster.
 type WaitingLimit struct {
-	Scope string         `json:"scope" enum:"pool,queue,key,rate"`
+	Scope string         `json:"scope" enum:"pool,queue,key,rate,kind,key_rate,namespace"`
 	Name  string         `json:"name"`
 	Most  *task.Quantity `json:"most,omitempty" doc:"So much may be in use at once"`
 }
@@ -93,6 +113,7 @@ func View(t task.Task) Task {
 		RunAt: timeOrNil(t.RunAt), Timeout: durationOrEmpty(t.Timeout), Deadline: timeOrNil(t.Deadline),
 		MaxAttempts: t.MaxAttempts, UniqueKey: t.UniqueKey,
 		ConcurrencyKey: t.ConcurrencyKey, ConcurrencyLimit: t.ConcurrencyLimit,
+		RateKey: t.RateKey, Rate: t.Rate.String(), RateBurst: t.Rate.Burst, Placement: viewPlacement(t.Affinity), StickyKey: t.StickyKey,
 		Retry: Retry{
 			Initial: t.Retry.Initial.String(), Factor: t.Retry.Factor,
 			Max: t.Retry.Max.String(), Jitter: t.Retry.Jitter,
@@ -103,6 +124,15 @@ func View(t task.Task) Task {
 	}
 	if t.Cache.TTL > 0 {
 		v.Cache = &Cache{Key: t.Cache.Key, TTL: t.Cache.TTL.String(), Status: t.Cached}
+	}
+	if len(t.DependsOn) > 0 {
+		v.DependsOn, v.OnDependencyFailure = idTexts(t.DependsOn), t.OnDependencyFailure
+	}
+	if !t.AfterBatch.IsZero() {
+		v.AfterBatch = t.AfterBatch.String()
+	}
+	if t.Tick.Schedule != "" {
+		v.Schedule = &Tick{Name: t.Tick.Schedule, At: task.Time(t.Tick.At)}
 	}
 	if !t.BatchID.IsZero() {
 		v.BatchID = t.BatchID.String()
@@ -118,13 +148,18 @@ func ViewWaiting(w *task.Waiting) *Waiting {
 	if w == nil {
 		return nil
 	}
-	v := &Waiting{Reason: w.Reason, Resource: w.Resource, Position: w.Position, Until: timeOrNil(w.Until)}
+	v := &Waiting{Reason: w.Reason, Resource: w.Resource, Position: w.Position, Until: timeOrNil(w.Until), Pending: w.Pending, Signal: w.Signal}
+	v.Require, v.Node, v.Slots = viewTerms(w.Require), w.Node, w.Slots
+	v.ExpectedStart = timeOrNil(w.ExpectedStart)
+	if len(w.Tasks) > 0 {
+		v.Tasks = idTexts(w.Tasks)
+	}
 	if w.Resource != "" {
 		v.Needed, v.Free = &w.Needed, &w.Free
 	}
 	if !w.Limit.IsZero() {
 		v.Limit = &WaitingLimit{Scope: w.Limit.Scope.String(), Name: w.Limit.Name}
-		if w.Most >= 0 && w.Limit.Scope != task.OfRate {
+		if w.Most >= 0 && !w.Limit.Scope.Paces() {
 			v.Limit.Most = &w.Most
 		}
 	}
@@ -146,6 +181,14 @@ func ViewEvent(e task.Event) Event {
 		Task: e.Task.String(), Cursor: e.Cursor.String(), Type: e.Type,
 		At: task.Time(e.At), Data: e.Data,
 	}
+}
+
+func idTexts(ids []task.ID) []string {
+	texts := make([]string, len(ids))
+	for i, id := range ids {
+		texts[i] = id.String()
+	}
+	return texts
 }
 
 func timeOrNil(t time.Time) *task.Time {

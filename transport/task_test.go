@@ -162,6 +162,9 @@ func TestWaitingLooksAsTheContractSays(t *testing.T) {
 			`{"reason":"resources","resource":"gpu","needed":1,"free":0,"position":3}`,
 		},
 		{&task.Waiting{Reason: task.WaitsForTime, Until: epoch}, `{"reason":"time","until":"2026-03-01T12:00:00.000000Z"}`},
+		{&task.Waiting{Reason: task.WaitsForSticky, Node: "n1"}, `{"reason":"sticky","node":"n1"}`},
+		{&task.Waiting{Reason: task.WaitsForPlacement, Require: `{"zone":["a"]}`}, `{"reason":"placement","require":{"zone":"a"}}`},
+		{&task.Waiting{Reason: task.WaitsForReserved, ExpectedStart: epoch}, `{"reason":"reservation","expected_start":"2026-03-01T12:00:00.000000Z"}`},
 		{&task.Waiting{Reason: task.WaitsPaused}, `{"reason":"paused"}`},
 	} {
 		if got, err := json.Marshal(ViewWaiting(tt.waiting)); err != nil || string(got) != tt.want {

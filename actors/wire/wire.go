@@ -72,6 +72,13 @@ type (
 		Task      task.ID `json:"task"`
 		Namespace string  `json:"namespace"`
 	}
+	// DrainWorker has a worker that is connected to the node take no more; answered
+	// with Answer.
+	DrainWorker struct {
+		Token     uint64 `json:"token"`
+		Namespace string `json:"namespace"`
+		Worker    string `json:"worker"`
+	}
 	// Report asks what there is on a node; answered with Answer.
 	Report struct {
 		Token uint64 `json:"token"`
@@ -89,8 +96,11 @@ type (
 	// Pulse is sent to every other node now and then: it lives, whether anybody
 	// follows feeds on it, and which kinds of work it looks for and finds none of.
 	Pulse struct {
-		Follows bool     `json:"follows,omitempty"`
-		Hungry  []string `json:"hungry,omitempty"`
+		Follows bool           `json:"follows,omitempty"`
+		Hungry  []string       `json:"hungry,omitempty"`
+		Served  []task.Served  `json:"served,omitempty"`  // by its workers elsewhere, of the same
+		Running int            `json:"running,omitempty"` // attempts
+		Room    task.Resources `json:"room,omitempty"`    // if it is hungry: what attempts may hold in all
 	}
 	// Work says that there are tasks of these kinds that nobody holds.
 	Work struct {
@@ -106,6 +116,9 @@ type (
 		Events []Event `json:"events"`
 	}
 )
+
+// IsHungry says whether the node has room and finds no work.
+func (p Pulse) IsHungry() bool { return len(p.Hungry)+len(p.Served) > 0 }
 
 // Brief is what a filter looks at.
 type Brief struct {
@@ -213,6 +226,8 @@ func nameOf(m any) string {
 		return "cancel"
 	case Explain:
 		return "explain"
+	case DrainWorker:
+		return "drainworker"
 	case Report:
 		return "report"
 	case Answer:
@@ -230,19 +245,20 @@ func nameOf(m any) string {
 }
 
 var readers = map[string]func([]byte) (any, error){
-	prefix + "watch":    read[Watch],
-	prefix + "unwatch":  read[Unwatch],
-	prefix + "watching": read[Watching],
-	prefix + "frames":   read[Frames],
-	prefix + "notheld":  read[NotHeld],
-	prefix + "cancel":   read[Cancel],
-	prefix + "explain":  read[Explain],
-	prefix + "report":   read[Report],
-	prefix + "answer":   read[Answer],
-	prefix + "pulse":    read[Pulse],
-	prefix + "work":     read[Work],
-	prefix + "settings": read[Settings],
-	prefix + "happened": read[Happened],
+	prefix + "watch":       read[Watch],
+	prefix + "unwatch":     read[Unwatch],
+	prefix + "watching":    read[Watching],
+	prefix + "frames":      read[Frames],
+	prefix + "notheld":     read[NotHeld],
+	prefix + "cancel":      read[Cancel],
+	prefix + "explain":     read[Explain],
+	prefix + "drainworker": read[DrainWorker],
+	prefix + "report":      read[Report],
+	prefix + "answer":      read[Answer],
+	prefix + "pulse":       read[Pulse],
+	prefix + "work":        read[Work],
+	prefix + "settings":    read[Settings],
+	prefix + "happened":    read[Happened],
 }
 
 func read[M any](raw []byte) (any, error) {
@@ -256,7 +272,7 @@ func read[M any](raw []byte) (any, error) {
 // crossing lists the errors that keep their meaning from node to node.
 var crossing = []error{
 	task.ErrNotFound, task.ErrStale, task.ErrTerminal, task.ErrNotTerminal, task.ErrUnavailable, task.ErrUnreachable, task.ErrUnknown,
-	task.ErrClosed, task.ErrCursorAhead,
+	task.ErrClosed, task.ErrCursorAhead, task.ErrNoWorker,
 }
 
 // ErrorText writes an error; nothing internal is in it.

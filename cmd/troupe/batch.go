@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 func batchCommand(t terminal) *cobra.Command {
 	r := &remote{terminal: t}
 	var follow bool
+	var call, payload string
 	cmd := &cobra.Command{
 		Use:   "batch FILE.ndjson",
 		Short: "Submit every line of a file",
@@ -35,15 +37,27 @@ do not stop the others; the exit status is then 1.`,
 				defer f.Close()
 				in = f
 			}
-			return r.batch(cmd.Context(), in, follow)
+			var callback *transport.Submission
+			if call != "" {
+				raw, err := readPayload(cmp.Or(payload, "null"), t.in)
+				if err != nil {
+					return err
+				}
+				callback = &transport.Submission{Kind: call, Payload: raw}
+			} else if payload != "" {
+				return usage("--callback-payload needs --callback KIND")
+			}
+			return r.batch(cmd.Context(), in, callback, follow)
 		},
 	}
 	r.flags(cmd)
 	cmd.Flags().BoolVar(&follow, "follow", false, "wait until all of them have ended")
+	cmd.Flags().StringVar(&call, "callback", "", "submit a task of this kind that runs when all of them have ended")
+	cmd.Flags().StringVar(&payload, "callback-payload", "", "its payload: JSON or @file")
 	return cmd
 }
 
-func (r *remote) batch(ctx context.Context, in io.Reader, follow bool) error {
+func (r *remote) batch(ctx context.Context, in io.Reader, callback *transport.Submission, follow bool) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	c, err := r.client()
@@ -83,6 +97,17 @@ func (r *remote) batch(ctx context.Context, in io.Reader, follow bool) error {
 	if summary.Error != nil {
 		return summary.Error
 	}
+	if callback != nil && summary.Accepted > 0 {
+		v, err := c.SetCallback(ctx, summary.BatchID, *callback)
+		if err != nil {
+			return err
+		}
+		if !r.json {
+			fmt.Fprintf(r.out, "callback %s\n", v.ID)
+		} else if err := writeLine(r.out, map[string]string{"batch_id": summary.BatchID, "callback": v.ID}); err != nil {
+			return err
+		}
+	}
 	if follow && summary.Accepted > 0 {
 		if err := r.followBatch(ctx, c, summary.BatchID); err != nil {
 			return err
@@ -97,41 +122,48 @@ func (r *remote) batch(ctx context.Context, in io.Reader, follow bool) error {
 // followBatch shows a batch's counts until all its tasks have ended. The feed
 // tells when something moved; the counts are the server's.
 func (r *remote) followBatch(ctx context.Context, c *client.Client, id string) error {
-	asJSON := r.json || !r.outTTY
-	ticker := time.NewTicker(200 * time.Millisecond)
-	defer ticker.Stop()
-	var shown string
-	for {
+	var last time.Time
+	show := newCounter(r)
+	for item, err := range c.Watch(ctx, client.Topic{Batch: id}) {
+		switch {
+		case err != nil:
+			return r.interrupted(ctx, id, err)
+		case item.Kind != client.Ended && time.Since(last) < 200*time.Millisecond:
+			continue
+		}
+		last = time.Now()
 		s, err := c.BatchStatus(ctx, id)
 		if err != nil {
 			return r.interrupted(ctx, id, err)
 		}
+		if err := show(s); err != nil {
+			return err
+		}
+		if item.Kind == client.Ended && s.Counts["succeeded"] < s.Total {
+			return &exitError{status: exitFailed}
+		}
+	}
+	return nil
+}
+
+// newCounter makes what shows how far a batch has come, each time it has.
+func newCounter(r *remote) func(transport.BatchStatus) error {
+	asJSON := r.json || !r.outTTY
+	shown := ""
+	return func(s transport.BatchStatus) error {
 		ended := s.Counts["succeeded"] + s.Counts["failed"] + s.Counts["cancelled"]
 		text := fmt.Sprintf("%d of %d ended, %d running, %d failed", ended, s.Total, s.Counts["running"], s.Counts["failed"])
 		switch {
 		case text == shown:
 		case asJSON:
-			if err := writeLine(r.out, s); err != nil {
-				return err
-			}
+			return writeLine(r.out, s)
 		default:
-			share := float64(ended) / float64(max(1, s.Total))
-			fmt.Fprintf(r.out, "\r\x1b[K%s %s", bar(&share, 24), text)
+			fmt.Fprintf(r.out, "\r\x1b[K%s %s", bar(&s.Progress, 24), text)
 		}
 		shown = text
-		if s.Done {
-			if !asJSON {
-				fmt.Fprintln(r.out)
-			}
-			if s.Counts["succeeded"] < s.Total {
-				return &exitError{status: exitFailed}
-			}
-			return nil
+		if s.Done && !asJSON {
+			fmt.Fprintln(r.out)
 		}
-		select {
-		case <-ctx.Done():
-			return &exitError{status: exitInterrupted}
-		case <-ticker.C:
-		}
+		return nil
 	}
 }

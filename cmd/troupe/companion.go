@@ -7,7 +7,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/troupe-run/troupe/persistence/redis"
+	"github.com/troupe-run/troupe/persistence/sealed"
 	"github.com/troupe-run/troupe/runtime"
+	"github.com/troupe-run/troupe/transport/auth"
 )
 
 // companionship is the Redis beside the store, or none.
@@ -26,9 +28,21 @@ func (c *companionship) options(cfg *config) []runtime.Option {
 	if c.redis == nil {
 		return []runtime.Option{runtime.WithSubmitRate(cfg.submitRate, nil)}
 	}
-	return []runtime.Option{
-		runtime.WithHints(c.redis.Hints), runtime.WithResults(c.redis.Results), runtime.WithSubmitRate(cfg.submitRate, c.redis.Rates),
+	var results runtime.Results = c.redis.Results
+	if len(cfg.keys) > 0 {
+		results = sealed.NewResults(results, cfg.keys)
 	}
+	return []runtime.Option{
+		runtime.WithHints(c.redis.Hints), runtime.WithResults(results), runtime.WithSubmitRate(cfg.submitRate, c.redis.Rates),
+	}
+}
+
+// rates are those that nodes share; nil: each has its own.
+func (c *companionship) rates() auth.Shared {
+	if c.redis == nil {
+		return nil
+	}
+	return c.redis.Rates
 }
 
 // Close gives it up.

@@ -25,7 +25,7 @@ func readTest(t *testing.T, env map[string]string, person bool, args ...string) 
 
 func TestFlagsBeatEnvironmentBeatsFileBeatsDefault(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "troupe.yaml")
-	text := "listen: 127.0.0.1:1001\ndrain-timeout: 11s\nname: from-file\nresource:\n  openai: 20\n  memory: 8Gi\nno-demo: true\n"
+	text := "listen: 127.0.0.1:1001\ndrain-timeout: 11s\nname: from-file\nresource:\n  openai: 20\n  memory: 8Gi\nno-demo: true\nnode-label:\n  zone: a\n  rack: 7\n"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -39,6 +39,21 @@ func TestFlagsBeatEnvironmentBeatsFileBeatsDefault(t *testing.T) {
 	}
 	if c.resources["gpu"] != 1000 || c.resources["cpu"] != 500 || len(c.resources) != 2 {
 		t.Errorf("resources %v", c.resources)
+	}
+	if c.labels["zone"] != "a" || c.labels["rack"] != "7" || len(c.labels) != 2 {
+		t.Errorf("labels %v", c.labels)
+	}
+	over, err := readTest(t, env, false, "--node-label", "gpu=a100", "--node-label", "zone=b")
+	if err != nil || over.labels["gpu"] != "a100" || over.labels["zone"] != "b" || len(over.labels) != 2 {
+		t.Errorf("%+v, %v", over, err)
+	}
+	if w, err := readTest(t, env, false, "--namespace-weight", "acme=3", "--namespace-weight", "trial=0.5"); err != nil || w.weights["acme"] != 3 || w.weights["trial"] != 0.5 || len(w.weights) != 2 {
+		t.Errorf("%v, %v", w.weights, err)
+	}
+	for _, odd := range []string{"acme", "acme=much", "acme=0", "=2", "acme=-1", "acme=NaN", "acme=1001"} {
+		if _, err := readTest(t, env, false, "--namespace-weight", odd); err == nil || !strings.Contains(err.Error(), "namespace-weight") {
+			t.Errorf("%s: %v", odd, err)
+		}
 	}
 	var out tty
 	if err := c.print(&out); err != nil {
@@ -109,13 +124,15 @@ func TestSecretsMayStandInFiles(t *testing.T) {
 
 func TestBadSettingsAreRefusedByName(t *testing.T) {
 	for name, args := range map[string][]string{
-		"listen":        {"--listen", "0.0.0.0:8080"},
 		"address":       {"--listen", "8080"},
 		"redis":         {"--redis", "redis://localhost"},
 		"lease":         {"--lease", "1ms"},
 		"max-crashes":   {"--max-crashes", "0"},
+		"cache-memory":  {"--cache-memory", "-1"},
+		"max-queued":    {"--max-queued", "-1"},
 		"submit-rate":   {"--submit-rate", "fast"},
 		"resource":      {"--resource", "cpu=many"},
+		"node-label":    {"--node-label", "zone"},
 		"keep":          {"--keep", "running=1d"},
 		"keep-events":   {"--keep-events", "soon"},
 		"drain-timeout": {"--drain-timeout", "-1s"},

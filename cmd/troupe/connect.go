@@ -69,7 +69,7 @@ func (r *remote) orEmbedded(ctx context.Context) (c *client.Client, stop func() 
 		return nil, nil, err
 	}
 	quiet := slog.New(slog.NewTextHandler(r.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	n, err := startNode(ctx, cfg, quiet, "127.0.0.1:0", exec.Config{Allow: true, InheritEnv: true})
+	n, err := startNode(ctx, cfg, quiet, "127.0.0.1:0", exec.Config{Allow: true, InheritEnv: true, Helper: execHelper()})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -334,7 +334,7 @@ func TestThroughNginx(t *testing.T) {
 		nodes[i].start(t)
 		addresses = append(addresses, nodes[i].address)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	w := newWitness(t, nginx(t, addresses))
 	t.Cleanup(w.watchers.Wait)
 	t.Cleanup(cancel) // before the wait above

@@ -102,7 +102,10 @@ type victim struct {
 func buildTroupe(t *testing.T) string {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "troupe")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+	// As make build does, so that the one finds what the other has compiled.
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", binary, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	return binary

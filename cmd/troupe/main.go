@@ -122,8 +122,9 @@ func newRoot(t terminal) *cobra.Command {
 	root.AddCommand(
 		serveCommand(t), migrateCommand(t), clusterCommand(t),
 		submitCommand(t), runCommand(t), watchCommand(t), batchCommand(t),
-		lsCommand(t), showCommand(t), explainCommand(t), cancelCommand(t), retryCommand(t), rmCommand(t),
-		queuesCommand(t), workersCommand(t), nodesCommand(t), resourcesCommand(t), healthCommand(t),
+		schedulesCommand(t), execChildCommand(), keysCommand(t), namespacesCommand(t), auditCommand(t),
+		lsCommand(t), showCommand(t), explainCommand(t), signalCommand(t), cancelCommand(t), retryCommand(t), rmCommand(t),
+		queuesCommand(t), kindsCommand(t), workersCommand(t), nodesCommand(t), resourcesCommand(t), healthCommand(t),
 	)
 	return root
 }

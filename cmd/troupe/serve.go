@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"syscall"
 	"time"
 
@@ -20,11 +21,15 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/troupe-run/troupe/persistence"
+	"github.com/troupe-run/troupe/persistence/recent"
+	"github.com/troupe-run/troupe/persistence/sealed"
 	"github.com/troupe-run/troupe/persistence/sqlite"
 	"github.com/troupe-run/troupe/runtime"
 	"github.com/troupe-run/troupe/runtime/kinds/demo"
 	"github.com/troupe-run/troupe/runtime/kinds/exec"
 	"github.com/troupe-run/troupe/runtime/kinds/httpcall"
+	"github.com/troupe-run/troupe/runtime/kinds/llm"
+	"github.com/troupe-run/troupe/runtime/kinds/sql"
 	"github.com/troupe-run/troupe/runtime/task"
 	"github.com/troupe-run/troupe/transport/api"
 	"github.com/troupe-run/troupe/transport/dashboard"
@@ -62,7 +67,7 @@ func serve(ctx context.Context, cfg *config, t terminal) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	log := newLogger(cfg, t.err)
-	n, err := startNode(ctx, cfg, log, cfg.listen, exec.Config{Allow: cfg.allowExec})
+	n, err := startNode(ctx, cfg, log, cfg.listen, cfg.commands())
 	if err != nil {
 		return err
 	}
@@ -89,7 +94,9 @@ func greet(t terminal, cfg *config, n *node) {
 	if cfg.autoExec {
 		fmt.Fprintf(t.err, "\n  You started it in a terminal, so tasks of the kind exec may run commands as you (--allow-exec=false turns that off).\n")
 	}
-	fmt.Fprintln(t.err, "  There are no credentials: whoever is on this machine may use it.")
+	if n.open {
+		fmt.Fprintln(t.err, "  There are no credentials: whoever is on this machine may use it. (troupe keys create makes some.)")
+	}
 	fmt.Fprintln(t.err)
 }
 
@@ -106,59 +113,121 @@ func newLogger(cfg *config, w io.Writer) *slog.Logger {
 // node is a running server with all that is in it.
 type node struct {
 	url     string
+	open    bool // nobody is asked for a credential
 	runtime *runtime.Runtime
 	store   task.Store
 	beside  *companionship
+	sources *sql.Sources
+	models  *llm.Models
 	end     context.CancelFunc
 	group   *errgroup.Group
 }
 
 // startNode wires a node, leaves to roots, and starts it on an address.
-func startNode(ctx context.Context, cfg *config, log *slog.Logger, address string, commands exec.Config) (*node, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+func startNode(ctx context.Context, cfg *config, log *slog.Logger, address string, commands exec.Config) (_ *node, err error) {
+	var open []func() error // what is to be closed again if the rest does not start, the last first
+	defer func() {
+		if err != nil {
+			for _, shut := range slices.Backward(open) {
+				err = errors.Join(err, shut())
+			}
+		}
+	}()
+	secure, err := cfg.entry.openTLS(log)
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", address, err)
+		return nil, err
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	store, err := persistence.Open(ctx, cfg.store, persistence.Options{Log: log, NoMigrate: !cfg.migrate})
 	if err != nil {
-		return nil, errors.Join(err, l.Close())
+		return nil, err
 	}
+	open = append(open, store.Close)
+	beside, err := companion(ctx, cfg, log, registry)
+	if err != nil {
+		return nil, err
+	}
+	open = append(open, beside.Close)
+	way, err := openDoor(ctx, cfg, address, log, registry, store, beside.rates())
+	if err != nil {
+		return nil, err
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", address, err)
+	}
+	open = append(open, l.Close)
+	store = sealed.New(store, cfg.keys, sealed.Options{Log: log, Strict: cfg.strict})
 	options := []runtime.Option{
 		runtime.WithStore(store), runtime.WithLogger(log), runtime.WithMetrics(registry),
-		runtime.WithName(cfg.name), runtime.WithAddress(l.Addr().String()), runtime.WithCapacity(cfg.resources),
-		runtime.WithDrainTimeout(cfg.drain), runtime.WithLease(cfg.lease),
-		runtime.WithLimits(task.Limits{Crashes: cfg.crashes}), runtime.WithRetention(cfg.retention),
+		runtime.WithName(cfg.name), runtime.WithAddress(l.Addr().String()), runtime.WithCapacity(cfg.resources), runtime.WithLabels(cfg.labels), runtime.WithWeights(cfg.weights),
+		runtime.WithDrainTimeout(cfg.drain), runtime.WithLease(cfg.lease), runtime.WithWorkerLease(cfg.workerLease),
+		runtime.WithTokenKey(way.secret.Derive("attempts")),
+		runtime.WithLimits(task.Limits{Crashes: cfg.crashes, CacheSecret: cfg.keys.CacheSecret()}), runtime.WithRetention(cfg.retention),
+		runtime.WithMaxQueued(cfg.maxQueued), runtime.WithRedact(cfg.redact.JSON),
 	}
 	if cfg.peers != nil {
 		options = append(options, runtime.WithPeers(*cfg.peers))
 	}
-	beside, err := companion(ctx, cfg, log, registry)
-	if err != nil {
-		return nil, errors.Join(err, store.Close(), l.Close())
+	if cfg.cacheMemory > 0 {
+		results, err := recent.New(cfg.cacheMemory)
+		if err != nil {
+			return nil, err
+		}
+		options = append(options, runtime.WithRecent(results))
 	}
 	options = append(options, beside.options(cfg)...)
 	rt, err := runtime.Open(ctx, options...)
 	if err != nil {
-		return nil, errors.Join(err, beside.Close(), store.Close(), l.Close())
+		return nil, err
 	}
+	open = append(open, func() error { return rt.Close(ctx) })
 	if cfg.demo {
 		demo.Register(rt)
 	}
 	exec.Register(rt, commands)
-	httpcall.Register(rt, httpcall.Config{AllowPrivate: cfg.allowPrivate})
+	httpcall.Register(rt, httpcall.Config{AllowPrivate: cfg.allowPrivate, Allow: cfg.kinds.httpAllow})
+	models, err := llm.Open(llm.Config{Providers: cfg.kinds.llm})
+	if err != nil {
+		return nil, err
+	}
+	open = append(open, models.Close)
+	models.Register(rt)
+	sources, err := sql.Open(ctx, sql.Config{Sources: cfg.kinds.sqlSources})
+	if err != nil {
+		return nil, fmt.Errorf("sql-source: %w", err)
+	}
+	open = append(open, sources.Close)
+	sources.Register(rt)
+	containers, err := cfg.containers(rt, log)
+	if err != nil {
+		return nil, err
+	}
 
-	sockets := ws.New(rt, ws.Config{Log: log, Registerer: registry, Server: "troupe/" + versionText()})
-	front := api.New(rt, api.Config{
+	way.crowd.Quota = func(namespace string) int { return rt.Tenant(namespace).Connections }
+	wire := ws.Config{
+		Log: log, Registerer: registry, Server: "troupe/" + versionText(), Lease: cfg.workerLease,
+		Origins: cfg.entry.origins, Door: way.door, Crowd: way.crowd, Certified: cfg.entry.ca != "",
+	}
+	sockets, workers := ws.New(rt, wire), ws.NewWorkers(rt, wire)
+	front := api.New(rt, api.Config{ //nolint:contextcheck // each request brings its own
 		Log: log, Metrics: registry, Registerer: registry, Version: versionText(),
-		WS: sockets, Dashboard: dashboard.Handler(),
+		WS: sockets, Workers: workers, AsyncAPI: ws.Document(versionText()), Dashboard: dashboard.Handler(),
+		Door: way.door, Accounts: way.accounts, Keyless: way.keyless, Rates: way.rates, Crowd: way.crowd, ClosedMetrics: !cfg.entry.openMetrics,
+		Hosts: cfg.entry.hosts, Proxies: cfg.entry.proxies, Origins: cfg.entry.origins, TLS: secure,
 	})
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	group, groupCtx := errgroup.WithContext(life)
 	group.Go(func() error { return front.Run(groupCtx, l) })
 	group.Go(func() error { sockets.Run(groupCtx); return nil })
-	return &node{url: "http://" + l.Addr().String(), runtime: rt, store: store, beside: beside, end: end, group: group}, nil
+	group.Go(func() error { workers.Run(groupCtx); return nil })
+	group.Go(func() error { containers.Run(groupCtx); return nil })
+	group.Go(func() error { return way.door.Run(groupCtx) })
+	return &node{
+		url: cfg.entry.url(l.Addr()), open: way.door.IsOpen(),
+		runtime: rt, store: store, beside: beside, sources: sources, models: models, end: end, group: group,
+	}, nil
 }
 
 // lastWords is how long watchers may take to hear that the node goes.
@@ -177,7 +246,7 @@ func (n *node) stop(ctx context.Context) error {
 	if errors.Is(err, http.ErrServerClosed) {
 		err = nil
 	}
-	return errors.Join(err, n.runtime.Close(ctx), n.beside.Close(), n.store.Close())
+	return errors.Join(err, n.runtime.Close(ctx), n.sources.Close(), n.models.Close(), n.beside.Close(), n.store.Close())
 }
 
 // describe says an error the way a person at a terminal can use it.

@@ -2,26 +2,26 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/signal"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/troupe-run/troupe/runtime/task"
 	"github.com/troupe-run/troupe/transport"
 )
 
 // submission is the flags that describe a task.
 type submission struct {
-	s         transport.Submission
-	runAt     string
-	deadline  string
-	resources string
-	labels    []string
-	cache     transport.CacheSubmission
+	s               transport.Submission
+	runAt           string
+	deadline        string
+	resources       string
+	labels          []string
+	require, prefer []string
+	cache           transport.CacheSubmission
 }
 
 func (f *submission) flags(cmd *cobra.Command) {
@@ -33,32 +33,31 @@ func (f *submission) flags(cmd *cobra.Command) {
 	flags.StringVar(&f.s.Delay, "delay", "", "not before this long from now")
 	flags.Var((*listFlag)(&f.resources), "resource", "what it holds while it runs, as cpu=2; repeatable")
 	flags.StringArrayVar(&f.labels, "label", nil, "label as key=value; repeatable")
+	flags.StringArrayVar(&f.require, "require", nil, "run only on nodes with this label, as gpu=a100; several values of one label: any of them; repeatable")
+	flags.StringArrayVar(&f.prefer, "prefer", nil, "the same, but others will do while such nodes have no room; repeatable")
+	flags.StringVar(&f.s.StickyKey, "sticky", "", "tasks with this key run on one node while that lives")
 	flags.StringVar(&f.s.Timeout, "timeout", "", "bound of one attempt")
 	flags.StringVar(&f.deadline, "deadline", "", "bound of the whole task, RFC 3339")
+	flags.StringVar(&f.s.Late, "late", "", "what becomes of it if it cannot be expected to meet its deadline: refuse or allow (refuse)")
 	flags.IntVar(&f.s.MaxAttempts, "max-attempts", 0, "attempts (3)")
 	flags.StringVar(&f.s.ConcurrencyKey, "concurrency-key", "", "tasks with this key run at most --concurrency-limit at once, in the whole cluster")
 	flags.IntVar(&f.s.ConcurrencyLimit, "concurrency-limit", 0, "so many with its key at once (1)")
+	flags.StringVar(&f.s.RateKey, "rate-key", "", "tasks with this key start no faster than --rate, in the whole cluster")
+	flags.StringVar(&f.s.Rate, "rate", "", `so often with its key, as "10/s", "30/m" or "5/h"`)
+	flags.IntVar(&f.s.RateBurst, "rate-burst", 0, "so many with its key at once after a rest")
+	flags.StringSliceVar(&f.s.DependsOn, "after", nil, "run after this task has succeeded; repeatable")
+	flags.StringVar(&f.s.OnDependencyFailure, "after-failure", "", "what becomes of it if one of those does not succeed: cancel or run (cancel)")
 	flags.StringVar(&f.cache.TTL, "cache", "", "use the result of an earlier success, and let others use its own for this long")
 	flags.StringVar(&f.cache.Key, "cache-key", "", "what makes it the same task, for --cache (its payload)")
 	flags.StringVar(&f.s.UniqueKey, "unique-key", "", "while a live task of this kind has it, the first one is returned")
 }
 
 func (f *submission) read() (transport.Submission, error) {
-	at := func(name, text string) (*task.Time, error) {
-		if text == "" {
-			return nil, nil
-		}
-		t, err := time.Parse(time.RFC3339Nano, text)
-		if err != nil {
-			return nil, usage("--%s %q: want a time such as 2026-12-24T18:00:00Z", name, text)
-		}
-		return (*task.Time)(&t), nil
-	}
 	var err error
-	if f.s.RunAt, err = at("run-at", f.runAt); err != nil {
+	if f.s.RunAt, err = timeFlag("run-at", f.runAt); err != nil {
 		return f.s, err
 	}
-	if f.s.Deadline, err = at("deadline", f.deadline); err != nil {
+	if f.s.Deadline, err = timeFlag("deadline", f.deadline); err != nil {
 		return f.s, err
 	}
 	if f.resources != "" {
@@ -72,6 +71,9 @@ func (f *submission) read() (transport.Submission, error) {
 		}
 		f.s.Cache = &f.cache
 	}
+	if f.s.Placement, err = placement(f.require, f.prefer); err != nil {
+		return f.s, err
+	}
 	for _, l := range f.labels {
 		k, v, ok := strings.Cut(l, "=")
 		if !ok {
@@ -83,6 +85,29 @@ func (f *submission) read() (transport.Submission, error) {
 		f.s.Labels[k] = v
 	}
 	return f.s, nil
+}
+
+// placement reads what is asked of nodes; nil where nothing is.
+func placement(require, prefer []string) (*transport.Placement, error) {
+	if len(require)+len(prefer) == 0 {
+		return nil, nil
+	}
+	terms := func(flag string, all []string) (map[string]transport.Values, error) {
+		m := map[string]transport.Values{}
+		for _, l := range all {
+			key, value, ok := strings.Cut(l, "=")
+			if !ok {
+				return nil, usage("--%s %q: want key=value", flag, l)
+			}
+			m[key] = append(m[key], value)
+		}
+		return m, nil
+	}
+	p := &transport.Placement{}
+	var err1, err2 error
+	p.Require, err1 = terms("require", require)
+	p.Prefer, err2 = terms("prefer", prefer)
+	return p, errors.Join(err1, err2)
 }
 
 func submitCommand(t terminal) *cobra.Command {

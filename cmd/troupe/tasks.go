@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -138,7 +139,7 @@ func showCommand(t terminal) *cobra.Command {
 			fmt.Fprintf(w, "node\t%s\n", line(v.Node))
 		}
 		if v.Waiting != nil {
-			fmt.Fprintf(w, "waits\t%s\n", v.Waiting.Reason)
+			fmt.Fprintf(w, "waits\t%s\n", strings.TrimSpace(v.Waiting.Reason+" "+v.Waiting.Signal))
 		}
 		if p := progress(v); p != "" && v.Error == nil {
 			fmt.Fprintf(w, "progress\t%s\n", p)

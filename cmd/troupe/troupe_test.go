@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -72,11 +73,17 @@ func serveIn(tb testing.TB, args ...string) (server string) {
 	if err := l.Close(); err != nil {
 		tb.Fatal(err)
 	}
+	return serveAt(tb, "http://"+address, http.DefaultClient, append([]string{"--listen", address}, args...)...)
+}
+
+// serveAt is serveIn for who says where it listens, and how to reach it there.
+func serveAt(tb testing.TB, server string, by *http.Client, args ...string) string {
+	tb.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var errs tty
 	ended := make(chan int, 1)
 	go func() {
-		ended <- run(ctx, append([]string{"serve", "--listen", address, "--data", tb.TempDir(), "--drain-timeout", "2s"}, args...),
+		ended <- run(ctx, append([]string{"serve", "--data", tb.TempDir(), "--drain-timeout", "2s"}, args...),
 			terminal{in: strings.NewReader(""), out: &errs, err: &errs, width: func() int { return 80 }, env: func(string) string { return "" }})
 	}()
 	tb.Cleanup(func() {
@@ -85,9 +92,8 @@ func serveIn(tb testing.TB, args ...string) (server string) {
 			tb.Errorf("serve ended with %d: %s", status, errs.String())
 		}
 	})
-	server = "http://" + address
 	for deadline := time.Now().Add(20 * time.Second); ; {
-		resp, err := http.Get(server + "/readyz")
+		resp, err := by.Get(server + "/readyz")
 		if err == nil {
 			_ = resp.Body.Close()
 			if resp.StatusCode == http.StatusOK {
@@ -149,20 +155,70 @@ func TestCommandsAgainstAServer(t *testing.T) {
 	wantStatus(t, do("watch", later), 1, `"reason":"enough"`)
 	wantStatus(t, do("retry", later, "--json"), 0, `"state":"queued"`)
 
+	waits := strings.TrimSpace(do("submit", "demo.steps", `{"steps":2,"sleep":"1500ms","wait_for":"go"}`).out)
+	wantStatus(t, do("signal", waits, "go", `{"by":"ada"}`), 0, "was sent go")
+	wantStatus(t, do("watch", waits), 0, `"message":"step finished"`, `"reason":"sleep"`, `"message":"signal taken"`, `"signal":{"by":"ada"}`)
+	wantStatus(t, do("signal", waits, "go"), 1, "has ended")
+	waits = strings.TrimSpace(do("submit", "demo.steps", `{"wait_for":"go"}`, "--deadline", time.Now().Add(time.Hour).Format(time.RFC3339)).out)
+	await(t.Context(), t, "wait for its signal", func() bool { return strings.Contains(do("explain", waits).out, `It waits for the signal "go".`) })
+	wantStatus(t, do("explain", waits, "--json"), 0, `"reason":"signal"`, `"signal":"go"`)
+	wantStatus(t, troupe(t, server, false, `[1]`, "signal", waits, "go", "-", "--json"), 0, `"signal":"go"`)
+	wantStatus(t, do("watch", waits), 0, `"signal":[1]`)
+	wantStatus(t, do("signal", waits), 2)
+	wantStatus(t, do("signal", waits, "go", "{"), 2, "not JSON")
+
 	wantStatus(t, do("queues"), 0, "QUEUE", "default")
 	wantStatus(t, do("queues", "pause", "slow"), 0, "slow paused=true")
 	wantStatus(t, do("queues", "set", "slow", "--concurrency", "2", "--rate", "5/s"), 0, "slow paused=true concurrency=2 rate=5/s")
-	wantStatus(t, do("queues", "set", "slow"), 2, "--concurrency or --rate")
+	wantStatus(t, do("queues", "set", "slow"), 2, "a flag")
+	wantStatus(t, do("queues", "set", "slow", "--burst", "3", "--weight", "0.5", "--policy", "deadline", "--placement", "pack", "--max-queued", "9"), 0,
+		"concurrency=2 rate=5/s burst=3 weight=0.5 policy=deadline placement=pack max_queued=9")
+	wantStatus(t, do("queues", "set", "slow", "--policy", "lifo"), 1, "policy")
 	wantStatus(t, do("queues", "set", "slow", "--rate", "soon"), 1, "rate")
 	wantStatus(t, do("queues"), 0, "slow", "5/s")
 	wantStatus(t, do("resources", "set", "openai", "20"), 0, "openai capacity=20 used=0")
 	wantStatus(t, do("resources", "set", "openai", "many"), 2, "quantity")
 	wantStatus(t, do("resources"), 0, "openai", "cluster")
 	wantStatus(t, do("resources", "rm", "openai"), 0)
+	wantStatus(t, do("kinds", "set", "demo.echo", "--concurrency", "7"), 0, "demo.echo concurrency=7")
+	wantStatus(t, do("kinds", "set", "demo.echo", "--breaker", "5", "--breaker-open", "2m"), 0, "breaker=5 in 1m0s for 2m0s")
+	wantStatus(t, do("kinds", "set", "demo.echo", "--breaker", "5", "--breaker-open", "1ms"), 1, "breaker.open_for")
+	wantStatus(t, do("kinds", "set", "demo.echo", "--breaker", "5", "--breaker-window", "x"), 1, "breaker.window")
+	wantStatus(t, do("kinds", "set", "demo.echo", "--breaker", "0"), 0, "breaker=-")
+	wantStatus(t, do("kinds", "set", "demo.echo", "--retry-budget", "0.25"), 0, "retry_budget=0.25")
+	wantStatus(t, do("kinds", "set", "demo.echo", "--retry-budget", "2"), 1, "retry_budget")
+	wantStatus(t, do("kinds", "set", "demo.echo"), 2, "a flag")
+	wantStatus(t, do("kinds", "set", "demo.echo", "--concurrency", "-1"), 1, "concurrency")
+	wantStatus(t, do("kinds", "ls"), 0, "demo.echo", "7", "true")
+	wantStatus(t, do("kinds", "--json"), 0, `"served":true`)
+	wantStatus(t, do("submit", "demo.echo", "1", "--require", "os="+runtime.GOOS, "--require", "os=other", "--prefer", "zone=a", "--sticky", "s", "--wait", "--json"), 0,
+		`"prefer":{"zone":"a"}`, `"sticky_key":"s"`, `"succeeded"`)
+	wantStatus(t, do("submit", "demo.echo", "1", "--require", "zone"), 2, "want key=value")
+	wantStatus(t, do("submit", "demo.echo", "1", "--rate-key", "k", "--rate", "5/s", "--rate-burst", "2", "--wait", "--json"), 0,
+		`"rate_key":"k"`, `"rate":"5/s"`, `"rate_burst":2`)
 	wantStatus(t, do("queues", "resume", "slow", "--json"), 0, `"paused":false`)
+	wantStatus(t, do("schedules", "set", "report", "demo.echo", `{"a":1}`, "--cron", "0 9 * * MON", "--zone", "Europe/Berlin", "--label", "k=v",
+		"--starts", "2026-01-01T00:00:00Z", "--ends", "2099-01-01T00:00:00Z"), 0, "report 0 9 * * MON Europe/Berlin kind=demo.echo", "fired=0")
+	wantStatus(t, do("schedules", "set", "beat", "demo.echo", "--every", "15m", "--paused", "--json"), 0, `"every":"15m0s"`, `"paused":true`)
+	wantStatus(t, do("schedules", "set", "beat"), 2, "KIND")
+	wantStatus(t, do("schedules", "set", "beat", "demo.echo", "--starts", "now"), 2, "--starts")
+	wantStatus(t, do("schedules", "set", "beat", "demo.echo", "--ends", "now"), 2, "--ends")
+	wantStatus(t, do("schedules", "set", "beat", "demo.echo", "--cron", "soon"), 1, "cron")
+	wantStatus(t, do("schedules"), 0, "SCHEDULE", "report", "beat", "paused")
+	wantStatus(t, do("schedules", "next", "report", "--count", "2"), 0, ":00:00Z")
+	wantStatus(t, do("schedules", "next", "report", "--json"), 0, `"ticks"`)
+	fired := do("schedules", "trigger", "report")
+	wantStatus(t, fired, 0)
+	wantStatus(t, do("watch", strings.TrimSpace(fired.out)), 0, `"state":"succeeded"`)
+	wantStatus(t, do("show", strings.TrimSpace(fired.out)), 0, `"schedule":{"name":"report"`)
+	wantStatus(t, do("schedules", "show", "report"), 0, "fired=1")
+	wantStatus(t, do("schedules", "pause", "report"), 0, "paused=true next=-")
+	wantStatus(t, do("schedules", "resume", "report"), 0, "paused=false next=2")
+	wantStatus(t, do("schedules", "rm", "report"), 0)
+	wantStatus(t, do("schedules", "show", "report"), 1, "no such schedule")
 	wantStatus(t, do("workers"), 0, "demo.echo", "exec")
 	wantStatus(t, do("nodes", "--json"), 0, `"incarnation":1`)
-	wantStatus(t, do("nodes"), 0, "NODE")
+	wantStatus(t, do("nodes"), 0, "NODE", "os="+runtime.GOOS)
 	wantStatus(t, do("resources"), 0, "slots", "1000")
 
 	wantStatus(t, do("run", "--", "sh", "-c", "echo out; echo err >&2; exit 7"), 7, `{"text":"out\n"}`, `"message":"err"`)
@@ -187,6 +243,11 @@ func TestBatchSubmitsEveryLine(t *testing.T) {
 	wantStatus(t, troupe(t, server, false, good, "batch", "-", "--follow", "--json"), 0, `"accepted":100`, `"done":true`)
 	wantStatus(t, troupe(t, server, true, good, "batch", "-", "--follow"), 0, "100 of 100 ended")
 	wantStatus(t, troupe(t, server, true, `{"kind":"demo.flaky","payload":{"failures":1},"max_attempts":1}`, "batch", "-", "--follow"), 1, "1 failed")
+	called := troupe(t, server, false, good, "batch", "-", "--callback", "demo.echo", "--callback-payload", `"all of it"`, "--follow")
+	wantStatus(t, called, 0, "100 stored", "callback ", `"progress":1`)
+	_, callback, _ := strings.Cut(called.out, "callback ")
+	wantStatus(t, troupe(t, server, false, "", "watch", strings.Fields(callback)[0]), 0, `"state":"blocked"`, `"reason":"batch"`, `"state":"succeeded"`)
+	wantStatus(t, troupe(t, server, false, good, "batch", "-", "--callback-payload", "1"), 2, "--callback")
 	wantStatus(t, troupe(t, server, false, "", "batch", file+".gone"), 2)
 }
 

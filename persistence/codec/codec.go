@@ -18,13 +18,40 @@ func Spec(s task.Spec) []byte {
 	for _, name := range sortedKeys(s.Resources) {
 		m = m.bytes(2, message(nil).text(1, name).int(2, int64(s.Resources[name])))
 	}
-	for _, key := range sortedKeys(s.Labels) {
-		m = m.bytes(3, message(nil).text(1, key).text(2, s.Labels[key]))
-	}
+	m = m.labels(3, s.Labels)
 	m = m.time(4, s.RunAt).int(5, int64(s.Timeout)).time(6, s.Deadline).int(7, int64(s.MaxAttempts))
 	m = m.int(8, int64(s.Retry.Initial)).float(9, s.Retry.Factor).int(10, int64(s.Retry.Max)).float(11, s.Retry.Jitter)
 	m = m.text(12, s.ConcurrencyKey).int(13, int64(s.ConcurrencyLimit))
-	return m.text(14, s.Cache.Key).int(15, int64(s.Cache.TTL))
+	m = m.text(14, s.Cache.Key).int(15, int64(s.Cache.TTL))
+	m = m.text(16, s.RateKey).int(17, int64(s.Rate.Count)).int(18, int64(s.Rate.Per)).int(19, int64(s.Rate.Burst))
+	if len(s.DependsOn) > 0 {
+		m = m.bytes(20, slices.Concat(idBytes(s.DependsOn)...))
+	}
+	m = m.text(21, string(s.OnDependencyFailure))
+	if !s.AfterBatch.IsZero() {
+		m = m.bytes(22, s.AfterBatch[:])
+	}
+	m = m.text(28, s.Tick.Schedule).time(29, s.Tick.At)
+	return m.text(32, string(s.Affinity.Require)).text(33, string(s.Affinity.Prefer)).text(34, s.StickyKey)
+}
+
+// idBytes and ids write and read a list of ids, 16 bytes each.
+func idBytes(list []task.ID) [][]byte {
+	all := make([][]byte, len(list))
+	for i := range list {
+		all[i] = list[i][:]
+	}
+	return all
+}
+
+func ids(b []byte) []task.ID {
+	list := make([]task.ID, 0, len(b)/16)
+	for chunk := range slices.Chunk(b, 16) {
+		var id task.ID
+		copy(id[:], chunk)
+		list = append(list, id)
+	}
+	return list
 }
 
 func sortedKeys[V any](m map[string]V) []string {
@@ -50,12 +77,7 @@ func DecodeSpec(b []byte, s *task.Spec) error {
 			s.Resources[name] = task.Quantity(amount)
 			return err
 		case 3:
-			if s.Labels == nil {
-				s.Labels = map[string]string{}
-			}
-			key, _, value, err := pair(f.b)
-			s.Labels[key] = value
-			return err
+			return label(f.b, &s.Labels)
 		case 5:
 			s.Timeout = time.Duration(f.v)
 		case 7:
@@ -76,9 +98,49 @@ func DecodeSpec(b []byte, s *task.Spec) error {
 			s.Cache.Key = string(f.b)
 		case 15:
 			s.Cache.TTL = time.Duration(f.v)
+		case 20:
+			s.DependsOn = ids(f.b)
+		case 21:
+			s.OnDependencyFailure = task.OnFailure(f.b)
+		case 22:
+			copy(s.AfterBatch[:], f.b)
+		case 28:
+			s.Tick.Schedule = string(f.b)
+		case 29:
+			s.Tick.At = f.time()
+		case 32:
+			s.Affinity.Require = task.Selector(f.b)
+		case 33:
+			s.Affinity.Prefer = task.Selector(f.b)
+		case 34:
+			s.StickyKey = string(f.b)
+		case 16:
+			s.RateKey = string(f.b)
+		case 17:
+			s.Rate.Count = int(f.v)
+		case 18:
+			s.Rate.Per = time.Duration(f.v)
+		case 19:
+			s.Rate.Burst = int(f.v)
 		}
 		return nil
 	})
+}
+
+func (m message) labels(number uint64, labels map[string]string) message {
+	for _, key := range sortedKeys(labels) {
+		m = m.bytes(number, message(nil).text(1, key).text(2, labels[key]))
+	}
+	return m
+}
+
+func label(m message, into *map[string]string) error {
+	if *into == nil {
+		*into = map[string]string{}
+	}
+	key, _, value, err := pair(m)
+	(*into)[key] = value
+	return err
 }
 
 func pair(m message) (name string, number int64, text string, err error) {
@@ -124,9 +186,13 @@ func Life(t task.Task) []byte {
 	}
 	for _, k := range t.Tokens {
 		m = m.bytes(15, message(nil).int(1, int64(k.Limit.Scope)).text(2, k.Limit.Namespace).text(3, k.Limit.Name).
-			int(4, int64(k.Amount)).int(5, int64(k.Most)))
+			int(4, int64(k.Amount)).int(5, int64(k.Most)).int(6, int64(k.Home)))
 	}
-	return m.text(16, string(t.Cached))
+	m = m.text(16, string(t.Cached)).int(24, int64(t.Memos)).int(25, t.MemoBytes).text(26, t.Awaits)
+	if t.Asleep {
+		m = m.int(27, 1)
+	}
+	return m
 }
 
 // DecodeLife reads into t what Life wrote.
@@ -165,6 +231,14 @@ func DecodeLife(b []byte, t *task.Task) error {
 			return decodeToken(f.b, t)
 		case 16:
 			t.Cached = task.CacheStatus(f.b)
+		case 24:
+			t.Memos = int(f.v)
+		case 25:
+			t.MemoBytes = f.v
+		case 26:
+			t.Awaits = string(f.b)
+		case 27:
+			t.Asleep = f.v != 0
 		}
 		return nil
 	})
@@ -229,7 +303,7 @@ func decodeToken(m message, t *task.Task) error {
 	err := m.each(func(f field) error {
 		switch f.number {
 		case 1:
-			k.Limit.Scope = task.LimitScope(f.v & 7)
+			k.Limit.Scope = task.LimitScope(f.v & 15)
 		case 2:
 			k.Limit.Namespace = string(f.b)
 		case 3:
@@ -238,6 +312,8 @@ func decodeToken(m message, t *task.Task) error {
 			k.Amount = task.Quantity(f.v)
 		case 5:
 			k.Most = task.Quantity(f.v)
+		case 6:
+			k.Home = task.Incarnation(f.v)
 		}
 		return nil
 	})

@@ -72,6 +72,22 @@ func (f field) float() float64 {
 // Micros is the time that many microseconds after 1970, in UTC.
 func Micros(v int64) time.Time { return time.UnixMicro(v).UTC() }
 
+// MicrosOrNone is a time in a column, 0 for none; OrNone reads it.
+func MicrosOrNone(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+// OrNone is Micros, and no time for 0.
+func OrNone(v int64) time.Time {
+	if v == 0 {
+		return time.Time{}
+	}
+	return Micros(v)
+}
+
 // each gives every field to f.
 func (m message) each(f func(field) error) error {
 	r := reader{rest: m}

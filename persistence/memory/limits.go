@@ -17,6 +17,7 @@ func (s *Store) limit(name task.LimitName) *task.Limit {
 		s.limits[name] = l
 	}
 	l.First, l.Needs = task.NobodyParked, 0
+	l.Alone = !s.lives(l.Home)
 	if parked := s.parkedOn(name); len(parked) > 0 {
 		l.First, l.Needs = parked[0].task.Rank(), parked[0].needs
 	}
@@ -46,6 +47,10 @@ func (s *Store) till(tokens []task.Token) *task.Till {
 // take takes what a task asks for, or parks it.
 func (s *Store) take(r *row, m task.Mutation) bool {
 	parked, inVain, ok := s.till(m.Take).Take(m.Ask())
+	if !ok && parked.Limit.Scope == task.OfSticky {
+		r.task = normal(r.task.Bind(parked.Home, time.Now()))
+		return false
+	}
 	if !ok {
 		r.task.Holder, r.task.Called = 0, false
 		r.task.Parked, r.needs, r.inVain = &task.Parked{Limit: parked.Limit}, parked.Amount, inVain
@@ -80,20 +85,23 @@ func (s *Store) opens() (at time.Time) {
 
 func (s *Store) setQueue(c task.QueueChange) {
 	key := named{c.Namespace, c.Name}
-	q := s.queues[key]
-	q.Namespace, q.Name = c.Namespace, c.Name
-	if c.Paused != nil {
-		q.Paused = *c.Paused
-	}
+	q := c.Of(s.queues[key])
 	if c.Concurrency != nil {
-		q.Concurrency = *c.Concurrency
 		s.change(task.LimitName{Scope: task.OfQueue, Namespace: c.Namespace, Name: c.Name}, task.CeilingOf(q.Concurrency), task.Rate{})
 	}
-	if c.Rate != nil {
-		q.Rate = *c.Rate
+	if c.Paces() {
 		s.change(task.LimitName{Scope: task.OfRate, Namespace: c.Namespace, Name: c.Name}, -1, q.Rate)
 	}
 	s.queues[key] = q
+}
+
+func (s *Store) setKind(c task.KindChange) {
+	key := named{c.Namespace, c.Name}
+	k := c.Of(s.kinds[key])
+	if c.Concurrency != nil {
+		s.change(task.LimitName{Scope: task.OfKind, Namespace: c.Namespace, Name: c.Name}, task.CeilingOf(k.Concurrency), task.Rate{})
+	}
+	s.kinds[key] = k
 }
 
 func (s *Store) setPool(c task.PoolChange) {
@@ -127,7 +135,7 @@ func (s *Store) pools() []task.Pool {
 // forgetLimits drops those of keys and of caches that nobody uses.
 func (s *Store) forgetLimits() {
 	maps.DeleteFunc(s.limits, func(name task.LimitName, l *task.Limit) bool {
-		return (name.Scope == task.OfKey || name.Scope == task.OfCache) && l.Used == 0 && s.limit(name).First == task.NobodyParked
+		return l.Idle(name.Scope, time.Now()) && s.limit(name).First == task.NobodyParked
 	})
 }
 

@@ -20,6 +20,7 @@ func (s *Store) Overview(ctx context.Context, scope task.Scope) (task.Overview, 
 		s.bury()
 		within := func(namespace string) bool { return scope.Namespace == "" || scope.Namespace == namespace }
 		counts := map[task.Count]int64{}
+		volumes := map[string]int64{}
 		queues := map[named]task.Queue{}
 		for _, r := range s.tasks {
 			t := r.task
@@ -32,6 +33,7 @@ func (s *Store) Overview(ctx context.Context, scope task.Scope) (task.Overview, 
 				queues[named{t.Namespace, t.Queue}] = task.Queue{Namespace: t.Namespace, Name: t.Queue}
 			}
 			counts[c]++
+			volumes[t.Namespace] += r.bytes()
 		}
 		for c, n := range counts {
 			c.Tasks = n
@@ -41,13 +43,30 @@ func (s *Store) Overview(ctx context.Context, scope task.Scope) (task.Overview, 
 			return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Queue, b.Queue), cmp.Compare(a.State, b.State))
 		})
 		if !scope.Batch.IsZero() {
+			if c := s.callback(scope.Namespace, scope.Batch); c != nil {
+				o.Callback = c.task.ID
+			}
 			return nil
 		}
+		for namespace, bytes := range volumes {
+			if bytes > 0 {
+				o.Volumes = append(o.Volumes, task.Volume{Namespace: namespace, Bytes: bytes})
+			}
+		}
+		slices.SortFunc(o.Volumes, func(a, b task.Volume) int { return cmp.Compare(a.Namespace, b.Namespace) })
 		for key, q := range s.queues {
 			if within(key.namespace) {
 				queues[key] = q
 			}
 		}
+		for key, k := range s.kinds {
+			if within(key.namespace) {
+				o.Kinds = append(o.Kinds, k)
+			}
+		}
+		slices.SortFunc(o.Kinds, func(a, b task.Kind) int {
+			return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+		})
 		o.Pools = s.pools()
 		o.Queues = slices.SortedFunc(maps.Values(queues), func(a, b task.Queue) int {
 			return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
@@ -86,6 +105,7 @@ func (s *Store) Sweep(ctx context.Context, r task.Retention, limit int) (int, er
 		maps.DeleteFunc(s.nodes, func(_ task.Incarnation, n task.Node) bool {
 			return n.Left && n.Seen.Before(r.Now.Add(-remembered))
 		})
+		s.accounts.sweep(r.Now, limit)
 		return nil
 	})
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"slices"
 	"time"
 
@@ -19,13 +18,14 @@ func (s *Store) Claim(ctx context.Context, q task.Claim) ([]task.Task, error) {
 	var claimed []task.Task
 	err := s.do(ctx, "Claim", nil, func() error {
 		s.call()
+		may := q.Choose(s.lives)
 		rows := s.where(func(t task.Task) bool {
 			return t.Holder == 0 && t.State == task.Queued && t.Parked == nil && (q.Above == nil || t.Rank() < *q.Above) &&
-				slices.Contains(q.Kinds, t.Kind) && !s.queues[named{t.Namespace, t.Queue}].Paused &&
-				!slices.Contains(q.Full, t.Lane())
+				!s.queues[named{t.Namespace, t.Queue}].Paused &&
+				!slices.Contains(q.Full, t.Lane()) && may(t.Lane())
 		}, func(a, b task.Task) int { return cmp.Compare(a.Rank(), b.Rank()) })
 		for _, r := range first(rows, q.Limit) {
-			r.task.Holder = q.Holder
+			r.task = r.task.Take(q.Holder).Task
 			claimed = append(claimed, r.task)
 		}
 		return nil
@@ -118,7 +118,7 @@ func (s *Store) Task(ctx context.Context, namespace string, id task.ID) (task.Ta
 }
 
 // Result implements [task.Store].
-func (s *Store) Result(ctx context.Context, namespace, kind, key string, now time.Time) (json.RawMessage, task.ID, bool, error) {
+func (s *Store) Result(ctx context.Context, namespace, kind, key string, now time.Time) (task.Kept, bool, error) {
 	var r result
 	err := s.do(ctx, "Result", nil, func() error {
 		if kept := s.results[cached{namespace, kind, key}]; kept.expires.After(now) {
@@ -127,9 +127,9 @@ func (s *Store) Result(ctx context.Context, namespace, kind, key string, now tim
 		return nil
 	})
 	if err != nil {
-		return nil, task.ID{}, false, err
+		return task.Kept{}, false, err
 	}
-	return r.json, r.of, !r.of.IsZero(), nil
+	return task.Kept{Result: r.json, Of: r.of, Expires: r.expires}, !r.of.IsZero(), nil
 }
 
 // Tasks implements [task.Store].

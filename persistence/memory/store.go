@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/troupe-run/troupe/runtime/access"
 	"github.com/troupe-run/troupe/runtime/task"
 )
 
@@ -19,18 +21,25 @@ type Store struct {
 	mu       sync.Mutex
 	hooks    Hooks
 	tasks    map[task.ID]*row
+	children map[task.ID]map[task.ID]bool // of tasks that have not ended: who waits for them
 	requests map[named]request
 	queues   map[named]task.Queue
+	kinds    map[named]task.Kind
+	timed    map[named]task.Schedule
 	limits   map[task.LimitName]*task.Limit
 	results  map[cached]result
 	nodes    map[task.Incarnation]task.Node
+	accounts accounts
 	expires  map[task.Incarnation]time.Time // of a shared store: where leases end
 	shared   bool
 	newest   task.Incarnation
 	arrived  int // how many tasks were inserted
 }
 
-var _ task.Store = (*Store)(nil)
+var (
+	_ task.Store      = (*Store)(nil)
+	_ access.Accounts = (*Store)(nil)
+)
 
 // row is a task and what belongs to it.
 type row struct {
@@ -41,6 +50,12 @@ type row struct {
 	n      int           // how many tasks arrived before
 	needs  task.Quantity // parked: for so much
 	inVain bool          // parked, and asks for more than there is
+
+	waits   map[task.ID]bool // on which it waits; nil: it depends on none
+	memos   []task.Memo
+	signals []task.Signal // not taken
+
+	failed task.ID // the one it cannot do without that did not succeed
 }
 
 // named is something with a name within a namespace.
@@ -65,11 +80,15 @@ type result struct {
 func New() *Store {
 	return &Store{
 		tasks:    map[task.ID]*row{},
+		children: map[task.ID]map[task.ID]bool{},
 		requests: map[named]request{},
 		queues:   map[named]task.Queue{},
+		kinds:    map[named]task.Kind{},
+		timed:    map[named]task.Schedule{},
 		limits:   map[task.LimitName]*task.Limit{},
 		results:  map[cached]result{},
 		nodes:    map[task.Incarnation]task.Node{},
+		accounts: newAccounts(),
 	}
 }
 
@@ -93,6 +112,12 @@ func (s *Store) bury() {
 			s.nodes[i] = n
 		}
 	}
+}
+
+// lives says whether a node has neither left nor been buried.
+func (s *Store) lives(i task.Incarnation) bool {
+	n, there := s.nodes[i]
+	return there && !n.Left
 }
 
 // Close implements [task.Store]. It keeps the tasks.
@@ -156,8 +181,23 @@ func (s *Store) apply(m task.Mutation) task.Outcome {
 	case task.Save:
 		err := s.save(m)
 		out := task.Outcome{Err: err}
+		if err == nil {
+			out.Settles = s.tasks[m.Task.ID].remember(m)
+		}
+		if err == nil && m.Task.State.Terminal() {
+			ended := s.tasks[m.Task.ID].task
+			out.Settles = s.settle(ended)
+			if c := s.callback(ended.Namespace, ended.BatchID); c != nil && c.task.State == task.Blocked {
+				out.Settles = true
+			}
+		}
 		if errors.Is(err, task.ErrParked) {
-			out.Limit = s.tasks[m.Task.ID].task.Parked.Limit
+			r := s.tasks[m.Task.ID].task
+			if out.Bound = r.Bound; r.Parked != nil {
+				out.Limit = r.Parked.Limit
+			} else {
+				out.Limit = task.LimitName{Scope: task.OfSticky, Namespace: r.Namespace, Name: r.StickyKey}
+			}
 		}
 		return out
 	case task.Delete:
@@ -166,6 +206,16 @@ func (s *Store) apply(m task.Mutation) task.Outcome {
 		s.setQueue(m.Queue)
 	case task.SetPool:
 		s.setPool(m.Pool)
+	case task.SetKind:
+		s.setKind(m.Kind)
+	case task.PutSignal:
+		return s.putSignal(m)
+	case task.SetSchedule:
+		return task.Outcome{Err: s.setSchedule(m.Schedule)}
+	case task.DropSchedule:
+		return task.Outcome{Err: s.dropSchedule(m.Schedule)}
+	case task.Fire:
+		return s.fire(m)
 	}
 	return task.Outcome{}
 }
@@ -188,10 +238,32 @@ func (s *Store) insert(m task.Mutation) task.Outcome {
 		outcome = existing(s.seen(r.task))
 	} else if other := s.unique(t); other != nil {
 		outcome = existing(s.seen(other.task))
+	} else if m.Known {
+		return task.Outcome{Err: task.ErrNotFound}
 	} else {
-		s.tasks[t.ID] = &row{task: t, asked: t.Spec, n: s.arrived}
+		r := &row{task: t, asked: t.Spec, n: s.arrived}
+		if !t.AfterBatch.IsZero() && s.callback(t.Namespace, t.AfterBatch) != nil {
+			return task.Outcome{Err: task.ErrHasCallback}
+		}
+		if t.State == task.Blocked {
+			var err error
+			if r.waits, err = s.depend(t); err != nil {
+				return task.Outcome{Err: err}
+			}
+		}
+		outcome.Settles = !t.AfterBatch.IsZero()
+		s.tasks[t.ID] = r
 		s.arrived++
-		s.tasks[t.ID].log(m.Events)
+		r.log(m.Events)
+		for id := range maps.Clone(r.waits) {
+			if s.children[id] == nil {
+				s.children[id] = map[task.ID]bool{}
+			}
+			s.children[id][t.ID] = true
+			if parent := s.tasks[id].task; parent.State.Terminal() {
+				outcome.Settles = s.settle(parent) || outcome.Settles
+			}
+		}
 	}
 	if m.Request.Key != "" {
 		id := t.ID
@@ -253,6 +325,9 @@ func (s *Store) save(m task.Mutation) error {
 		t.Checkpoint = old.Checkpoint
 	}
 	r.task = t
+	if t.State != task.Blocked {
+		r.waits = nil
+	}
 	r.log(m.Events)
 	if m.Keeps() {
 		s.results[cached{t.Namespace, t.Kind, t.Cache.Key}] = result{t.Result, t.ID, t.ResultExpires()}
@@ -281,12 +356,17 @@ func (r *row) log(events []task.Event) {
 	}
 }
 
+// bytes is how much of it is kept, as far as that is counted.
+func (r *row) bytes() int64 {
+	return int64(len(r.task.Payload)+len(r.task.Result)+len(r.task.Checkpoint)) + task.BytesOf(r.events)
+}
+
 // micro is t as a store keeps it.
 func micro(t time.Time) time.Time { return t.Truncate(time.Microsecond).UTC() }
 
 // normal is t as it comes back from a store.
 func normal(t task.Task) task.Task {
-	for _, at := range []*time.Time{&t.RunAt, &t.Deadline, &t.Created, &t.Ready, &t.Started, &t.Finished} {
+	for _, at := range []*time.Time{&t.RunAt, &t.Deadline, &t.Created, &t.Ready, &t.Started, &t.Finished, &t.BoundUntil} {
 		*at = micro(*at)
 	}
 	if t.Progress != nil {
@@ -308,5 +388,6 @@ func sameSpec(a, b task.Spec) bool {
 		bytes.Equal(a.Payload, b.Payload) && maps.Equal(a.Resources, b.Resources) && maps.Equal(a.Labels, b.Labels) &&
 		a.RunAt.Equal(b.RunAt) && a.Timeout == b.Timeout && a.Deadline.Equal(b.Deadline) &&
 		a.MaxAttempts == b.MaxAttempts && a.Retry == b.Retry && a.UniqueKey == b.UniqueKey && a.BatchID == b.BatchID &&
-		a.ConcurrencyKey == b.ConcurrencyKey && a.ConcurrencyLimit == b.ConcurrencyLimit && a.Cache == b.Cache
+		slices.Equal(a.DependsOn, b.DependsOn) && a.OnDependencyFailure == b.OnDependencyFailure &&
+		a.ConcurrencyKey == b.ConcurrencyKey && a.ConcurrencyLimit == b.ConcurrencyLimit && a.Cache == b.Cache && a.Affinity == b.Affinity && a.StickyKey == b.StickyKey
 }

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -31,9 +32,10 @@ func (s *Store) Append(ctx context.Context, ms []task.Mutation) ([]task.Outcome,
 	}
 	names := limitsOf(ms)
 	var out []task.Outcome
-	err := s.write(ctx, "append", func(within context.Context, t *tx) error {
-		out = append([]task.Outcome(nil), checks...)
-		a := appending{tx: t, ms: ms, out: out}
+	var missing []task.Lane
+	write := func(within context.Context, t *tx) error {
+		missing, out = nil, append([]task.Outcome(nil), checks...)
+		a := appending{tx: t, ms: ms, out: out, missing: &missing, grown: map[task.ID]int64{}}
 		if err := a.lockLimits(within, names); err != nil {
 			return err
 		}
@@ -43,7 +45,13 @@ func (s *Store) Append(ctx context.Context, ms []task.Mutation) ([]task.Outcome,
 			}
 		}
 		return nil
-	})
+	}
+	err := s.write(ctx, "append", write)
+	for try := 1; errors.Is(err, errLanes) && try < tries; try++ {
+		if err = s.makeLanes(ctx, missing); err == nil {
+			err = s.write(ctx, "append", write)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +61,7 @@ func (s *Store) Append(ctx context.Context, ms []task.Mutation) ([]task.Outcome,
 // round is mutations, by index, of which none has to do with another: they may
 // be written in any order, and so all inserts at once and all saves.
 type round struct {
-	inserts, saves, ends, starts, others []int
+	inserts, saves, ends, starts, signals, others []int
 }
 
 // rounds puts each mutation into the first round behind those it has to come
@@ -62,6 +70,7 @@ func rounds(ms []task.Mutation, checks []task.Outcome) (all []round) {
 	type uniqueKey struct{ namespace, kind, key string }
 	type requestKey struct{ namespace, key string }
 	after := make(map[any]int, len(ms))
+	signalled := map[task.ID]int{}
 	floor := 0
 	for i := range ms {
 		if checks[i].Err != nil {
@@ -79,7 +88,19 @@ func rounds(ms []task.Mutation, checks []task.Outcome) (all []round) {
 		for _, k := range keys {
 			at = max(at, after[k])
 		}
-		if m.Op == task.Delete || m.Op == task.SetQueue || m.Op == task.SetPool || m.Guard.State.Terminal() {
+		if m.Op == task.PutSignal {
+			// Those to one task are written together, in their order.
+			if last, ok := signalled[m.Task.ID]; ok && last >= floor && last+1 == after[m.Task.ID] {
+				at = last
+			}
+			signalled[m.Task.ID] = at
+		}
+		if m.Op == task.Insert {
+			for _, id := range m.Task.DependsOn {
+				at = max(at, after[id])
+			}
+		}
+		if m.Op == task.Delete || m.Op >= task.SetQueue && m.Op != task.PutSignal || m.Guard.State.Terminal() {
 			// It has to do with more than it says: all before it, then it, then
 			// all behind it.
 			at = max(at, len(all))
@@ -95,6 +116,8 @@ func rounds(ms []task.Mutation, checks []task.Outcome) (all []round) {
 		switch {
 		case m.Op == task.Insert:
 			r.inserts = append(r.inserts, i)
+		case m.Op == task.PutSignal:
+			r.signals = append(r.signals, i)
 		case m.Op != task.Save || m.Guard.State.Terminal():
 			r.others = append(r.others, i)
 		case len(m.Take) > 0:
@@ -112,8 +135,10 @@ func rounds(ms []task.Mutation, checks []task.Outcome) (all []round) {
 type appending struct {
 	*tx
 
-	ms  []task.Mutation
-	out []task.Outcome
+	ms      []task.Mutation
+	out     []task.Outcome
+	missing *[]task.Lane      // to be made before it is tried again
+	grown   map[task.ID]int64 // by how many bytes the tasks saved last did
 }
 
 // round writes a round: one round trip, and one more for those that were not
@@ -123,23 +148,42 @@ func (a *appending) round(ctx context.Context, r round) error {
 	if err != nil {
 		return err
 	}
+	if inserts, err = a.known(ctx, inserts); err != nil {
+		return err
+	}
+	inserts, states, err := a.parents(ctx, inserts)
+	if err != nil {
+		return err
+	}
+	if inserts, err = a.callbacks(ctx, inserts); err != nil {
+		return err
+	}
 	written := make(map[task.ID]bool, len(inserts)+len(r.saves)+len(r.ends))
 	note := noteIn(written)
 	var twice []task.ID
 	b := a.batch()
 	a.queueInserts(b, inserts, note, &twice)
-	a.queueSaves(b, saveLive, r.saves, note)
-	a.queueSaves(b, saveEnd, r.ends, note)
+	a.queueSaves(b, saveLive, r.saves, written)
+	a.queueSaves(b, saveEnd, r.ends, written)
 	if err := a.send(ctx, b); err != nil {
 		return err
 	}
 	if err := a.inserted(ctx, inserts, written, twice); err != nil {
 		return err
 	}
+	if err := a.depend(ctx, inserts, written, states); err != nil {
+		return err
+	}
+	if err := a.uncalled(ctx, inserts); err != nil {
+		return err
+	}
 	if err := a.saved(ctx, slices.Concat(r.saves, r.ends), written); err != nil {
 		return err
 	}
 	if err := a.starts(ctx, r.starts); err != nil {
+		return err
+	}
+	if err := a.signals(ctx, r.signals); err != nil {
 		return err
 	}
 	for _, i := range r.others {
@@ -166,7 +210,7 @@ func noteIn(written map[task.ID]bool) func(pgx.Rows) error {
 func (a *appending) other(ctx context.Context, i int) (err error) {
 	m := a.ms[i]
 	switch m.Op {
-	case task.Insert:
+	case task.Insert, task.PutSignal:
 	case task.Save:
 		a.out[i].Err, err = a.reopen(ctx, m)
 	case task.Delete:
@@ -175,6 +219,10 @@ func (a *appending) other(ctx context.Context, i int) (err error) {
 		err = a.setQueue(ctx, m.Queue)
 	case task.SetPool:
 		err = a.setPool(ctx, m.Pool)
+	case task.SetKind:
+		err = a.setKind(ctx, m.Kind)
+	case task.SetSchedule, task.DropSchedule, task.Fire:
+		err = a.schedule(ctx, i)
 	}
 	return err
 }

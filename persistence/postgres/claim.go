@@ -3,6 +3,8 @@ package postgres
 import (
 	"cmp"
 	"context"
+	"encoding/json"
+	"errors"
 	"math"
 	"slices"
 
@@ -22,12 +24,29 @@ const (
 			SELECT (SELECT t.lane FROM troupe.tasks_live t WHERE t.lane > w.lane ORDER BY t.lane LIMIT 1)
 			FROM waiting w WHERE w.lane IS NOT NULL),
 		open AS MATERIALIZED (SELECT l.id FROM waiting w JOIN troupe.lanes l ON l.id = w.lane
-			WHERE l.kind = ANY($1::text[]) AND l.id <> ALL($2::bigint[]) AND NOT EXISTS (
-				SELECT FROM troupe.queues q WHERE q.namespace = l.namespace AND q.name = l.queue AND q.paused))
+			WHERE l.id <> ALL($2::bigint[]) AND NOT EXISTS (
+				SELECT FROM troupe.queues q WHERE q.namespace = l.namespace AND q.name = l.queue AND q.paused)
+			AND (l.kind = ANY($1::text[]) AND (strpos(l.demand, E'\n') = 0 AND l.queue <> ALL($8::text[]) OR ` + may + `)
+				OR ` + served + `))
 		SELECT o.id, h.rank, h.n, h.id FROM open o CROSS JOIN LATERAL (
 			SELECT t.rank, t.n, t.id FROM troupe.tasks_live t WHERE t.lane = o.id AND t.rank < $3
 			ORDER BY t.rank, t.n LIMIT $4) h`
-	take = `UPDATE troupe.tasks_live t SET holder = $1, lane = NULL, rank = NULL, wake_at = NULL
+	// may is what [task.Claim.May] says of the lane l whose terms are more than a demand:
+	// of whom it is bound to, and of what it requires and prefers.
+	may = `(` + unbound + `
+		AND troupe.matches(split_part(l.demand, E'\n', 2), $6::jsonb)
+		AND NOT EXISTS (SELECT FROM jsonb_array_elements($7::jsonb) r,
+				troupe.matches(split_part(l.demand, E'\n', 3), $6::jsonb) preferred,
+				troupe.matches(split_part(l.demand, E'\n', 3), r -> 'labels') other
+			WHERE r -> 'kinds' ? l.kind AND troupe.matches(split_part(l.demand, E'\n', 2), r -> 'labels')
+				AND (other AND NOT preferred OR other = preferred AND (r -> 'before')::boolean
+					AND (l.namespace, l.queue) IN (SELECT * FROM unnest($9::text[], $8::text[])))))`
+	unbound = `NOT EXISTS (SELECT FROM troupe.nodes n WHERE NOT n.gone AND n.incarnation <> $5
+			AND n.incarnation = nullif(split_part(l.demand, E'\n', 4), '')::bigint)`
+	// served is what [task.Served.Takes] says.
+	served = `EXISTS (SELECT FROM jsonb_array_elements($10::jsonb) s WHERE s ->> 'namespace' = l.namespace AND s -> 'kinds' ? l.kind
+			AND troupe.matches(split_part(l.demand, E'\n', 2), s -> 'labels')) AND ` + unbound
+	take = `UPDATE troupe.tasks_live t SET holder = $1, lane = NULL, rank = NULL, wake_at = NULL, bound = NULL, bound_until = NULL
 		FROM (SELECT c.id, c.rank, c.n FROM troupe.tasks_live c WHERE c.id = ANY($2::uuid[]) AND c.lane IS NOT NULL
 			ORDER BY c.rank, c.n LIMIT $3 FOR UPDATE SKIP LOCKED) c
 		WHERE t.id = c.id RETURNING ` + columns + `, c.rank, c.n`
@@ -48,7 +67,7 @@ func (s *Store) Claim(ctx context.Context, q task.Claim) ([]task.Task, error) {
 	if err := s.check(ctx, "claim"); err != nil {
 		return nil, err
 	}
-	if q.Limit <= 0 || len(q.Kinds) == 0 {
+	if q.Limit <= 0 || q.Nobody() {
 		return nil, nil
 	}
 	full, err := s.laneIDs(ctx, q.Full)
@@ -105,11 +124,19 @@ func (s *Store) heads(ctx context.Context, q task.Claim, full []int64, want int)
 	// A few more than wanted, for those that others take first.
 	deep := max(16, min(2*want, 4*want/int(max(1, s.open.Load()))))
 	perLane := map[int64][]waiter{}
+	labels, rivals, served, err := placementOf(q)
+	namespaces, queues := make([]string, len(q.Packed)), make([]string, len(q.Packed))
+	for i, p := range q.Packed {
+		namespaces[i], queues[i] = p.Namespace, p.Name
+	}
+	if err != nil {
+		return nil, false, false, err
+	}
 	err = s.read(ctx, "look for tasks to claim", func(within context.Context, t *tx) error {
 		clear(perLane)
 		room = false
 		b := t.batch()
-		each(b.Queue(heads, q.Kinds, full, below, deep), func(r pgx.Rows) error {
+		each(b.Queue(heads, append([]string{}, q.Kinds...), full, below, deep, int64(q.Holder), labels, rivals, queues, namespaces, served), func(r pgx.Rows) error {
 			var w waiter
 			err := r.Scan(&w.lane, &w.rank, &w.n, &w.id)
 			perLane[w.lane] = append(perLane[w.lane], w)
@@ -140,6 +167,14 @@ func (s *Store) heads(ctx context.Context, q task.Claim, full []int64, want int)
 	}
 	more = more || seen > 2*want
 	return next[:min(seen, 2*want)], more, room, nil
+}
+
+// placementOf gives what a claim says of nodes as JSON.
+func placementOf(q task.Claim) (labels, rivals, served string, err error) {
+	l, err1 := json.Marshal(q.Labels)
+	r, err2 := json.Marshal(append([]task.Rival{}, q.Rivals...))
+	s, err3 := json.Marshal(append([]task.Served{}, q.Served...))
+	return string(l), string(r), string(s), errors.Join(err1, err2, err3)
 }
 
 // take makes holder the holder of up to want tasks, lowest first.

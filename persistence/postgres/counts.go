@@ -84,6 +84,36 @@ func (t *tx) storeCounts(b *pgx.Batch) {
 	}
 }
 
+// grew notes that more is kept of a namespace, or less.
+func (t *tx) grew(namespace string, bytes int64) {
+	if t.growth == nil {
+		t.growth = map[string]int64{}
+	}
+	t.growth[namespace] += bytes
+}
+
+const (
+	addVolumes = `INSERT INTO troupe.volumes AS v (namespace, slot, bytes)
+		SELECT u.namespace, $2, u.bytes FROM unnest($1::text[], $3::bigint[]) AS u(namespace, bytes)
+		ON CONFLICT (namespace, slot) DO UPDATE SET bytes = v.bytes + excluded.bytes`
+	readVolumes = `SELECT namespace, sum(bytes)::bigint FROM troupe.volumes
+		WHERE $1 = '' OR namespace = $1 GROUP BY namespace HAVING sum(bytes) <> 0`
+)
+
+// storeVolumes is as storeCounts, and comes behind it.
+func (t *tx) storeVolumes(b *pgx.Batch) {
+	var namespaces []string
+	var bytes []int64
+	for _, namespace := range slices.Sorted(maps.Keys(t.growth)) {
+		if n := t.growth[namespace]; n != 0 {
+			namespaces, bytes = append(namespaces, namespace), append(bytes, n)
+		}
+	}
+	if len(namespaces) > 0 {
+		b.Queue(addVolumes, namespaces, rand.Int64N(slots), bytes) //nolint:gosec // spread, not a secret
+	}
+}
+
 type countRows struct {
 	namespace, queue []string
 	batch            []pgtype.UUID

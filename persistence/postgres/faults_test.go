@@ -248,3 +248,45 @@ func TestPasswordIsNeverSaid(t *testing.T) {
 		}
 	}
 }
+
+// A join whose connection broke is tried again as a join, and not as a renewal of what
+// was not kept.
+func TestJoinThatBrokeJoinsAgain(t *testing.T) {
+	own := pgtest.New(t)
+	s, err := postgres.Open(t.Context(), own.Database(t), postgres.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	stop := make(chan struct{})
+	var harm, joins sync.WaitGroup
+	harm.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				own.Exec(t, "postgres", "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'troupe'")
+			}
+		}
+	})
+	var joined atomic.Int64
+	for range 4 {
+		joins.Go(func() {
+			for range 100 {
+				n, err := s.Renew(t.Context(), task.Node{Name: "n", Started: time.Now(), Lease: time.Minute})
+				switch {
+				case err == nil && n.Incarnation > 0:
+					joined.Add(1)
+				case errors.Is(err, task.ErrUnavailable), errors.Is(err, task.ErrUnknown):
+				default:
+					t.Errorf("%+v, %v", n, err)
+				}
+			}
+		})
+	}
+	joins.Wait()
+	close(stop)
+	harm.Wait()
+	t.Logf("%d of 400 joined", joined.Load())
+}

@@ -16,16 +16,16 @@ import (
 const (
 	insertTasks = `WITH base AS MATERIALIZED (SELECT nextval('troupe.arrivals') AS n),
 		made AS (INSERT INTO troupe.tasks (n, id, namespace, state, holder, attempt, logged, lane, rank, wake_at, created,
-				finished, queue, kind, batch, unique_key, life, spec, payload, checkpoint, result, birth)
+				finished, queue, kind, batch, unique_key, life, spec, payload, checkpoint, result, birth, bytes)
 			SELECT base.n + u.place, u.id, u.namespace, u.state, u.holder, u.attempt, u.logged, nullif(u.lane, 0),
 				CASE WHEN u.lane <> 0 THEN u.rank END, nullif(u.wake_at, 0), u.created,
 				CASE WHEN u.state >= 5 THEN u.finished END, u.queue, u.kind, u.batch, nullif(u.unique_key, ''),
-				u.life, u.spec, u.payload, u.checkpoint, u.result, u.birth
+				u.life, u.spec, u.payload, u.checkpoint, u.result, u.birth, u.bytes
 			FROM base, unnest($1::bigint[], $2::uuid[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
 				$8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::text[], $14::text[], $15::uuid[],
-				$16::text[], $17::bytea[], $18::bytea[], $19::bytea[], $20::bytea[], $21::bytea[], $22::bytea[])
+				$16::text[], $17::bytea[], $18::bytea[], $19::bytea[], $20::bytea[], $21::bytea[], $22::bytea[], $23::bigint[])
 			AS u(place, id, namespace, state, holder, attempt, logged, lane, rank, wake_at, created, finished, queue, kind,
-				batch, unique_key, life, spec, payload, checkpoint, result, birth)
+				batch, unique_key, life, spec, payload, checkpoint, result, birth, bytes)
 			ON CONFLICT DO NOTHING RETURNING id)
 		SELECT id FROM made`
 	insertLabels = `INSERT INTO troupe.labels (namespace, key, value, created, task)
@@ -65,10 +65,11 @@ func (a *appending) queueInserts(b *pgx.Batch, which []int, note func(pgx.Rows) 
 		return cmp.Compare(a.ms[i].Task.UniqueKey, a.ms[j].Task.UniqueKey)
 	})
 	id, batch := make([]pgtype.UUID, n), make([]pgtype.UUID, n)
-	ints := make([]int64, 10*n)
+	ints := make([]int64, 11*n)
 	column := func(c int) []int64 { return ints[c*n : (c+1)*n : (c+1)*n] }
 	place, state, holder, attempt, logged := column(0), column(1), column(2), column(3), column(4)
 	lane, rank, wake, created, done := column(5), column(6), column(7), column(8), column(9)
+	brings := column(10)
 	texts := make([]string, 4*n)
 	namespace, queue, kind, uniqueKey := texts[:n], texts[n:2*n], texts[2*n:3*n], texts[3*n:]
 	bodies := make([][]byte, 6*n)
@@ -84,10 +85,10 @@ func (a *appending) queueInserts(b *pgx.Batch, which []int, note func(pgx.Rows) 
 		queue[at], kind[at], batch[at], uniqueKey[at] = k.Queue, k.Kind, uuid(k.BatchID), k.UniqueKey
 		life[at], spec[at] = codec.Life(*k), codec.Spec(k.Spec)
 		payload[at], checkpoint[at], result[at] = orNull(k.Payload), orNull(k.Checkpoint), orNull(k.Result)
-		birth[at] = codec.Segment(a.ms[i].Events)
+		birth[at], brings[at] = codec.Segment(a.ms[i].Events), a.ms[i].Bytes()
 	}
 	each(b.Queue(insertTasks, place, id, namespace, state, holder, attempt, logged, lane, rank, wake, created, done,
-		queue, kind, batch, uniqueKey, life, spec, payload, checkpoint, result, birth), note)
+		queue, kind, batch, uniqueKey, life, spec, payload, checkpoint, result, birth, brings), note)
 	each(b.Queue(endedBefore, id), func(r pgx.Rows) error {
 		var id [16]byte
 		err := r.Scan(&id)
@@ -116,6 +117,7 @@ func (a *appending) inserted(ctx context.Context, which []int, written map[task.
 		}
 		labels.add(k.ID, k.Namespace, k.Created.UnixMicro(), k.Labels)
 		a.moved(k.Namespace, k.Queue, k.BatchID, 0, k.State)
+		a.grew(k.Namespace, a.ms[i].Bytes())
 	}
 	b := a.batch()
 	if len(back) > 0 {
@@ -182,8 +184,10 @@ func (a *appending) clash(ctx context.Context, b *pgx.Batch, which []int) error 
 		if ok && !there.same(*k) {
 			a.out[i].Err = task.ErrExists
 		} else if !ok {
-			if there, ok = holders[namedKey{k.Namespace, k.Kind, k.UniqueKey}]; !ok {
+			if there, ok = holders[namedKey{k.Namespace, k.Kind, k.UniqueKey}]; !ok && !a.ms[i].Known {
 				return errAgain // it has ended since
+			} else if !ok {
+				a.out[i].Err = task.ErrNotFound
 			}
 		}
 		if a.out[i].Err == nil {
@@ -191,6 +195,22 @@ func (a *appending) clash(ctx context.Context, b *pgx.Batch, which []int) error 
 		}
 	}
 	return a.remember(ctx, which)
+}
+
+// known answers the inserts that are only to find a task, and gives the others.
+func (a *appending) known(ctx context.Context, inserts []int) (rest []int, err error) {
+	var known []int
+	for _, i := range inserts {
+		if a.ms[i].Known {
+			known = append(known, i)
+		} else {
+			rest = append(rest, i)
+		}
+	}
+	if len(known) == 0 {
+		return inserts, nil
+	}
+	return rest, a.clash(ctx, a.batch(), known)
 }
 
 // same says whether a task is what an insert would have made.

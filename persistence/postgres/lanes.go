@@ -50,7 +50,7 @@ func (s *Store) learnLanes(ctx context.Context, ms []task.Mutation) error {
 	for i := range ms {
 		k := &ms[i].Task
 		waits := k.Holder == 0 && k.State == task.Queued || len(ms[i].Take) > 0 // or may have to
-		if (ms[i].Op == task.Insert || ms[i].Op == task.Save) && waits {
+		if (ms[i].Inserts() || ms[i].Op == task.Save) && waits {
 			if _, ok := s.lanes.known.Load(k.Lane()); !ok {
 				missing = append(missing, k.Lane())
 			}
@@ -59,6 +59,10 @@ func (s *Store) learnLanes(ctx context.Context, ms []task.Mutation) error {
 	if len(missing) == 0 {
 		return nil
 	}
+	return s.makeLanes(ctx, missing)
+}
+
+func (s *Store) makeLanes(ctx context.Context, missing []task.Lane) error {
 	return s.write(ctx, "learn lanes", func(within context.Context, t *tx) error {
 		namespaces, queues, kinds, demands := laneColumns(missing)
 		b := t.batch()
@@ -71,10 +75,11 @@ func (s *Store) learnLanes(ctx context.Context, ms []task.Mutation) error {
 func (s *Store) knowLane(r pgx.Rows) error {
 	var id int64
 	var l task.Lane
-	if err := r.Scan(&id, &l.Namespace, &l.Queue, &l.Kind, &l.Demand); err != nil {
+	var terms string
+	if err := r.Scan(&id, &l.Namespace, &l.Queue, &l.Kind, &terms); err != nil {
 		return err
 	}
-	s.lanes.known.Store(l, id)
+	s.lanes.known.Store(l.WithTerms(terms), id)
 	return nil
 }
 
@@ -106,7 +111,7 @@ func (s *Store) laneIDs(ctx context.Context, of []task.Lane) ([]int64, error) {
 func laneColumns(all []task.Lane) (namespaces, queues, kinds, demands []string) {
 	for _, l := range all {
 		namespaces, queues = append(namespaces, l.Namespace), append(queues, l.Queue)
-		kinds, demands = append(kinds, l.Kind), append(demands, l.Demand)
+		kinds, demands = append(kinds, l.Kind), append(demands, l.Terms())
 	}
 	return namespaces, queues, kinds, demands
 }

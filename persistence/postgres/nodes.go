@@ -16,14 +16,14 @@ import (
 const defaultLease = 10 * time.Second
 
 const (
-	join = `INSERT INTO troupe.nodes (name, address, started, seen, expires, gone, peer)
-		SELECT $1, $2, $3, now.at, now.at + make_interval(secs => $4), $5, $6 FROM (SELECT clock_timestamp() AS at) now
+	join = `INSERT INTO troupe.nodes (name, address, started, seen, expires, gone, peer, details)
+		SELECT $1, $2, $3, now.at, now.at + make_interval(secs => $4), $5, $6, $7 FROM (SELECT clock_timestamp() AS at) now
 		RETURNING incarnation, seen`
 	// renew does not bring back a lease that has ended: others may have acted on it.
 	renew = `UPDATE troupe.nodes SET name = $1, address = $2, started = $3, seen = now.at,
-			expires = now.at + make_interval(secs => $4), gone = $5, peer = $6
+			expires = now.at + make_interval(secs => $4), gone = $5, peer = $6, details = $7
 		FROM (SELECT clock_timestamp() AS at) now
-		WHERE incarnation = $7 AND NOT gone AND expires > now.at RETURNING incarnation, seen`
+		WHERE incarnation = $8 AND NOT gone AND expires > now.at RETURNING incarnation, seen`
 )
 
 // Renew implements [task.Store]. Times are the database's: Seen comes back as
@@ -33,12 +33,12 @@ func (s *Store) Renew(ctx context.Context, n task.Node) (task.Node, error) {
 	// A renewal that takes longer than what it is for is worth nothing.
 	ctx, cancel := context.WithTimeout(ctx, max(lease, parting))
 	defer cancel()
-	found := false
+	found, asked := false, n.Incarnation // it may be tried again, and then joins again
 	err := s.write(ctx, "renew node", func(within context.Context, t *tx) error {
 		found = false
-		text, args := join, []any{n.Name, n.Address, n.Started.UnixMicro(), lease.Seconds(), n.Left, n.Peer}
-		if n.Incarnation != 0 {
-			text, args = renew, append(args, int64(n.Incarnation))
+		text, args := join, []any{n.Name, n.Address, n.Started.UnixMicro(), lease.Seconds(), n.Left, n.Peer, codec.Node(n)}
+		if asked != 0 {
+			text, args = renew, append(args, int64(asked))
 		}
 		return t.query(within, text, args, func(r pgx.Rows) error {
 			found = true
@@ -52,7 +52,7 @@ func (s *Store) Renew(ctx context.Context, n task.Node) (task.Node, error) {
 	case err != nil:
 		return task.Node{}, err
 	case !found:
-		return task.Node{}, fmt.Errorf("renew node %d: %w", n.Incarnation, task.ErrStale)
+		return task.Node{}, fmt.Errorf("renew node %d: %w", asked, task.ErrStale)
 	}
 	n.Lease = lease
 	n.Started, n.Seen = codec.Micros(n.Started.UnixMicro()), n.Seen.UTC()

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/troupe-run/troupe/runtime/access"
 	"github.com/troupe-run/troupe/runtime/task"
 )
 
@@ -48,7 +49,10 @@ type Store struct {
 	closed   atomic.Bool
 }
 
-var _ task.Store = (*Store)(nil)
+var (
+	_ task.Store      = (*Store)(nil)
+	_ access.Accounts = (*Store)(nil)
+)
 
 // Open connects to the database that a URL (or a libpq keyword string) names.
 // pool_max_conns in it bounds the connections; 10 otherwise.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -17,12 +16,7 @@ const (
 		WHERE $1 = '' OR namespace = $1 GROUP BY namespace, queue, state HAVING sum(n) <> 0`
 	readBatchCounts = `SELECT namespace, '', state, sum(n)::bigint FROM troupe.batch_counts
 		WHERE batch = $2 AND ($1 = '' OR namespace = $1) GROUP BY namespace, state HAVING sum(n) <> 0`
-	readQueues = `SELECT q.namespace, q.name, q.paused, coalesce(c.ceiling, 0), coalesce(r.rate_count, 0), coalesce(r.rate_per, 0)
-		FROM troupe.queues q
-		LEFT JOIN troupe.limits c ON (c.scope, c.namespace, c.name) = (2, q.namespace, q.name)
-		LEFT JOIN troupe.limits r ON (r.scope, r.namespace, r.name) = (4, q.namespace, q.name)
-		WHERE $1 = '' OR q.namespace = $1`
-	readNodes = "SELECT incarnation, name, address, peer, started, seen, gone OR expires <= clock_timestamp() FROM troupe.nodes ORDER BY incarnation"
+	readNodes = "SELECT incarnation, name, address, peer, started, seen, gone OR expires <= clock_timestamp(), details FROM troupe.nodes ORDER BY incarnation"
 )
 
 // Overview implements [task.Store]. What is to be in order is put so here: the
@@ -42,16 +36,17 @@ func (s *Store) Overview(ctx context.Context, scope task.Scope) (task.Overview, 
 		b := t.batch()
 		if !scope.Batch.IsZero() {
 			each(b.Queue(readBatchCounts, scope.Namespace, uuid(scope.Batch)), counted)
+			each(b.Queue(callbackOf, scope.Namespace, uuid(scope.Batch)), func(r pgx.Rows) error {
+				return r.Scan((*[16]byte)(&o.Callback))
+			})
 			return t.send(within, b)
 		}
 		each(b.Queue(readCounts, scope.Namespace), counted)
-		each(b.Queue(readQueues, scope.Namespace), func(r pgx.Rows) error {
-			var q task.Queue
-			var concurrency, count, per int64
-			err := r.Scan(&q.Namespace, &q.Name, &q.Paused, &concurrency, &count, &per)
-			q.Concurrency = int(concurrency / 1000)
-			q.Rate = task.Rate{Count: int(count), Per: time.Duration(per) * time.Microsecond}
-			o.Queues = append(o.Queues, q)
+		t.queueSettings(b, scope.Namespace, &o)
+		each(b.Queue(readVolumes, scope.Namespace), func(r pgx.Rows) error {
+			var v task.Volume
+			err := r.Scan(&v.Namespace, &v.Bytes)
+			o.Volumes = append(o.Volumes, v)
 			return err
 		})
 		each(b.Queue(readPools), func(r pgx.Rows) error {
@@ -63,8 +58,12 @@ func (s *Store) Overview(ctx context.Context, scope task.Scope) (task.Overview, 
 		each(b.Queue(readNodes), func(r pgx.Rows) error {
 			var n task.Node
 			var incarnation, started int64
-			err := r.Scan(&incarnation, &n.Name, &n.Address, &n.Peer, &started, &n.Seen, &n.Left)
+			var details []byte
+			err := r.Scan(&incarnation, &n.Name, &n.Address, &n.Peer, &started, &n.Seen, &n.Left, &details)
 			n.Incarnation, n.Started, n.Seen = task.Incarnation(incarnation), codec.Micros(started), n.Seen.UTC()
+			if err == nil {
+				err = codec.DecodeNode(details, &n)
+			}
 			o.Nodes = append(o.Nodes, n)
 			return err
 		})
@@ -76,6 +75,10 @@ func (s *Store) Overview(ctx context.Context, scope task.Scope) (task.Overview, 
 	slices.SortFunc(o.Counts, func(a, b task.Count) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Queue, b.Queue), cmp.Compare(a.State, b.State))
 	})
+	slices.SortFunc(o.Kinds, func(a, b task.Kind) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	slices.SortFunc(o.Volumes, func(a, b task.Volume) int { return cmp.Compare(a.Namespace, b.Namespace) })
 	slices.SortFunc(o.Pools, func(a, b task.Pool) int { return cmp.Compare(a.Name, b.Name) })
 	if scope.Batch.IsZero() {
 		o.Queues = withCounted(o.Queues, o.Counts)

@@ -3,7 +3,6 @@ package postgres
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"maps"
 	"slices"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/troupe-run/troupe/persistence/codec"
 	"github.com/troupe-run/troupe/runtime/task"
 )
 
@@ -18,7 +18,7 @@ const (
 	keepResults = `INSERT INTO troupe.results AS r (namespace, kind, key, task, expires, result)
 		SELECT u.* FROM unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::bigint[], $6::bytea[]) AS u
 		ON CONFLICT (namespace, kind, key) DO UPDATE SET task = excluded.task, expires = excluded.expires, result = excluded.result`
-	findResult = "SELECT result, task FROM troupe.results WHERE namespace = $1 AND kind = $2 AND key = $3 AND expires > $4"
+	findResult = "SELECT result, task, expires FROM troupe.results WHERE namespace = $1 AND kind = $2 AND key = $3 AND expires > $4"
 	// expiredResults leaves alone what somebody is just putting there anew.
 	expiredResults = `DELETE FROM troupe.results WHERE (namespace, kind, key) IN (SELECT namespace, kind, key
 		FROM troupe.results WHERE expires <= $1 ORDER BY expires LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING 1`
@@ -57,19 +57,20 @@ func (t *tx) storeResults(b *pgx.Batch) {
 }
 
 // Result implements [task.Store].
-func (s *Store) Result(ctx context.Context, namespace, kind, key string, now time.Time) (result json.RawMessage, of task.ID, found bool, err error) {
+func (s *Store) Result(ctx context.Context, namespace, kind, key string, now time.Time) (kept task.Kept, found bool, err error) {
 	err = s.read(ctx, "read result", func(within context.Context, t *tx) error {
 		found = false
 		return t.query(within, findResult, []any{namespace, kind, key, now.UnixMicro()}, func(r pgx.Rows) error {
 			var id pgtype.UUID
 			var text []byte
-			err := r.Scan(&text, &id)
-			result, of, found = text, id.Bytes, true
+			var expires int64
+			err := r.Scan(&text, &id, &expires)
+			kept, found = task.Kept{Result: text, Of: id.Bytes, Expires: codec.Micros(expires)}, true
 			return err
 		})
 	})
 	if err != nil {
-		return nil, task.ID{}, false, err
+		return task.Kept{}, false, err
 	}
-	return result, of, found, nil
+	return kept, found, nil
 }

@@ -16,19 +16,19 @@ import (
 const columns = `t.id, t.namespace, t.state, t.holder, t.attempt, t.created, t.log_start, t.queue, t.kind, t.batch,
 	coalesce(t.unique_key, ''), t.life, t.spec, t.payload, t.checkpoint, t.result, t.called,
 	CASE WHEN t.parked IS NOT NULL THEN (SELECT ARRAY[l.scope::text, l.namespace, l.name, l.used::text, coalesce(l.ceiling, -1)::text]
-		FROM troupe.limits l WHERE l.id = abs(t.parked)) END`
+		FROM troupe.limits l WHERE l.id = abs(t.parked)) END, coalesce(t.bound, 0), coalesce(t.bound_until, 0)`
 
 // decode makes a task of a row of columns. It gives the spec as it is stored, too.
 func decode(r pgx.Row, more ...any) (t task.Task, spec []byte, err error) {
 	var id, batch pgtype.UUID
 	var state int16
 	var attempt int32
-	var holder, created, logStart int64
+	var holder, created, logStart, bound, until int64
 	var life, payload, checkpoint, result []byte
 	var parked []string
 	into := append([]any{
 		&id, &t.Namespace, &state, &holder, &attempt, &created, &logStart, &t.Queue, &t.Kind, &batch,
-		&t.UniqueKey, &life, &spec, &payload, &checkpoint, &result, &t.Called, &parked,
+		&t.UniqueKey, &life, &spec, &payload, &checkpoint, &result, &t.Called, &parked, &bound, &until,
 	}, more...)
 	if err := r.Scan(into...); err != nil {
 		return task.Task{}, nil, err
@@ -37,6 +37,9 @@ func decode(r pgx.Row, more ...any) (t task.Task, spec []byte, err error) {
 	t.State, t.Holder, t.Attempt = stateOf(state), task.Incarnation(holder), int(attempt)
 	t.Created, t.LogStart = codec.Micros(created), codec.Unpack(logStart)
 	t.Payload, t.Checkpoint, t.Result = raw(payload), raw(checkpoint), raw(result)
+	if t.Bound = task.Incarnation(bound); bound != 0 {
+		t.BoundUntil = codec.Micros(until)
+	}
 	if t.Parked, err = parkedOn(parked); err != nil {
 		return task.Task{}, nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/troupe-run/troupe/persistence/codec"
+	"github.com/troupe-run/troupe/runtime/access"
 	"github.com/troupe-run/troupe/runtime/task"
 )
 
@@ -25,13 +26,14 @@ const (
 
 // What another node is sweeping just now is left to it.
 const (
-	sweepRows = `SELECT id, namespace, state, created, queue, batch, spec FROM troupe.tasks_ended
+	sweepRows = `SELECT id, namespace, state, created, queue, batch, spec, bytes FROM troupe.tasks_ended
 		WHERE state = $1 AND trimmed IN (false, true) AND finished <= $2 LIMIT $3 FOR UPDATE SKIP LOCKED`
-	trimRows = `SELECT id, ended FROM troupe.tasks_ended
+	trimRows = `SELECT id, ended, namespace, bytes, (coalesce(octet_length(payload), 0) + coalesce(octet_length(checkpoint), 0)
+			+ coalesce(octet_length(result), 0))::bigint FROM troupe.tasks_ended
 		WHERE state = $1 AND NOT trimmed AND finished <= $2 LIMIT $3 FOR UPDATE SKIP LOCKED`
 	trim = `UPDATE troupe.tasks_ended t SET trimmed = true, log_start = coalesce(nullif(u.log_start, 0), t.log_start),
-			birth = CASE u.log_start WHEN 0 THEN t.birth END, ended = coalesce(u.ended, t.ended)
-		FROM unnest($1::uuid[], $2::bigint[], $3::bytea[]) AS u(id, log_start, ended) WHERE t.id = u.id`
+			birth = CASE u.log_start WHEN 0 THEN t.birth END, ended = coalesce(u.ended, t.ended), bytes = u.bytes
+		FROM unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::bigint[]) AS u(id, log_start, ended, bytes) WHERE t.id = u.id`
 	expiredKeys = `DELETE FROM troupe.requests WHERE (namespace, key) IN
 		(SELECT namespace, key FROM troupe.requests WHERE expires <= $1 ORDER BY expires LIMIT $2)`
 	oldNodes   = "DELETE FROM troupe.nodes WHERE gone AND seen < clock_timestamp() - make_interval(secs => $1)"
@@ -66,7 +68,9 @@ func (s *Store) Sweep(ctx context.Context, r task.Retention, limit int) (int, er
 			}
 		}
 	}
-	for text, args := range map[string][]any{expiredResults: {r.Now.UnixMicro()}, unusedKeys: nil} {
+	for text, args := range map[string][]any{
+		expiredResults: {r.Now.UnixMicro()}, unusedKeys: nil, lateSignals: nil, spentLong: {r.Now.UnixMicro()},
+	} {
 		if _, err := s.inSteps(ctx, quick*limit, func(within context.Context, t *tx, step int) (n int, err error) {
 			err = t.query(within, text, append(args, step), func(pgx.Rows) error {
 				n++
@@ -80,8 +84,11 @@ func (s *Store) Sweep(ctx context.Context, r task.Retention, limit int) (int, er
 	return gone, s.write(ctx, "sweep", func(within context.Context, t *tx) error {
 		b := t.batch()
 		b.Queue(expiredKeys, r.Now.UnixMicro(), limit)
+		b.Queue(endedAccessKeys, r.Now.Add(-access.KeepEndedKeys).UnixMicro(), limit)
+		b.Queue(auditsPast, r.Now.Add(-access.KeepAudits).UnixMicro(), limit)
 		b.Queue(oldNodes, remembered.Seconds())
 		b.Queue(oldWriters, remembered.Seconds())
+		b.Queue(healEdges)
 		b.Queue(foldCounts, uuids(slices.Collect(maps.Keys(batches))))
 		return t.send(within, b)
 	})
@@ -114,7 +121,7 @@ func (t *tx) sweepState(ctx context.Context, state task.State, until time.Time, 
 		var h head
 		var id, batch pgtype.UUID
 		var state int16
-		err := r.Scan(&id, &h.namespace, &state, &h.created, &h.queue, &batch, &h.spec)
+		err := r.Scan(&id, &h.namespace, &state, &h.created, &h.queue, &batch, &h.spec, &h.bytes)
 		h.batch, h.guard.State = batch.Bytes, stateOf(state)
 		if batch.Valid {
 			batches[h.batch] = true
@@ -132,12 +139,14 @@ func (t *tx) sweepState(ctx context.Context, state task.State, until time.Time, 
 // that time or before. One that came without events has none to spare.
 func (t *tx) trimState(ctx context.Context, state task.State, until time.Time, limit int) (int, error) {
 	var ids, trimmed []pgtype.UUID
-	var starts []int64
+	var starts, kept []int64
 	var ends [][]byte
 	err := t.query(ctx, trimRows, []any{int16(state), until.UnixMicro(), limit}, func(r pgx.Rows) error {
 		var id pgtype.UUID
 		var ended []byte
-		if err := r.Scan(&id, &ended); err != nil {
+		var namespace string
+		var bytes, left int64
+		if err := r.Scan(&id, &ended, &namespace, &bytes, &left); err != nil {
 			return err
 		}
 		var last []task.Event
@@ -147,9 +156,14 @@ func (t *tx) trimState(ctx context.Context, state task.State, until time.Time, l
 		}); err != nil {
 			return err
 		}
-		if last != nil {
+		if last == nil {
+			left = bytes
+		} else {
 			trimmed = append(trimmed, id)
+			left += task.BytesOf(last)
 		}
+		t.grew(namespace, left-bytes)
+		kept = append(kept, left)
 		ids, starts, ends = append(ids, id), append(starts, lastOf(last)), append(ends, codec.Segment(last))
 		return nil
 	})
@@ -158,6 +172,6 @@ func (t *tx) trimState(ctx context.Context, state task.State, until time.Time, l
 	}
 	b := t.batch()
 	b.Queue("DELETE FROM troupe.segments WHERE task = ANY($1::uuid[])", trimmed)
-	b.Queue(trim, ids, starts, ends)
+	b.Queue(trim, ids, starts, ends, kept)
 	return len(ids), t.send(ctx, b)
 }

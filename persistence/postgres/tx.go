@@ -25,7 +25,9 @@ type tx struct {
 	begun  bool
 	writer *writer // of a transaction that writes
 	counts map[count]int64
-	limits *limits // nil: none are locked
+	growth map[string]int64   // of the bytes kept, by namespace
+	limits *limits            // nil: none are locked
+	last   []func(*pgx.Batch) // goes out with the commit
 	// results is what tasks that succeeded leave to others.
 	results map[cached]*task.Task
 }
@@ -212,7 +214,11 @@ func (t *tx) commit(ctx, within context.Context) error {
 	b := t.batch()
 	t.storeLimits(b)
 	t.storeResults(b)
+	for _, f := range t.last {
+		f(b)
+	}
 	t.storeCounts(b)
+	t.storeVolumes(b)
 	t.writer.sign(b)
 	b.Queue("COMMIT")
 	err := t.send(within, b)

@@ -78,7 +78,7 @@ func put(tb testing.TB, r *redis.Results, key, result string) {
 	tb.Helper()
 	eventually(tb, "a result is found", func() bool {
 		r.Put(tb.Context(), "ns", "kind", key, json.RawMessage(result), time.Hour)
-		got, ok := r.Get(tb.Context(), "ns", "kind", key)
+		got, _, ok := r.Get(tb.Context(), "ns", "kind", key)
 		if ok && string(got) != result {
 			tb.Fatalf("put %s, got %s", result, got)
 		}
@@ -250,7 +250,7 @@ func TestPasswordIsNeverShown(t *testing.T) {
 	} {
 		var said spoken
 		c := open(t, "redis://u:"+long+"@"+server, redis.Options{Log: said.log()})
-		if _, ok := c.Results.Get(t.Context(), "ns", "kind", "k"); ok {
+		if _, _, ok := c.Results.Get(t.Context(), "ns", "kind", "k"); ok {
 			t.Error("found a result without the password")
 		}
 		if said.String() == "" || strings.Contains(said.String(), secret) {
@@ -343,7 +343,7 @@ func TestNothingIsLeftAfterClose(t *testing.T) {
 			t.Errorf("%s: Close took %v", name, took)
 		}
 		c.Hints.Tell([]string{"kind"})
-		if _, ok := c.Results.Get(t.Context(), "ns", "kind", "k"); ok {
+		if _, _, ok := c.Results.Get(t.Context(), "ns", "kind", "k"); ok {
 			t.Errorf("%s: a closed client found something", name)
 		}
 		server.Kill()

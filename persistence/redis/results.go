@@ -22,29 +22,38 @@ const (
 // anything is found, not even what was put a moment ago.
 type Results struct{ c *Client }
 
-// Get looks for a result. Without an answer there is none.
-func (r *Results) Get(ctx context.Context, namespace, kind, key string) (result json.RawMessage, ok bool) {
+// Get looks for a result, and says for how long it may be used. Without an answer
+// there is none.
+func (r *Results) Get(ctx context.Context, namespace, kind, key string) (result json.RawMessage, left time.Duration, ok bool) {
 	at := name("result", namespace, kind, key)
 	var value []byte
-	err := r.c.ask(ctx, func(ctx context.Context) (err error) {
+	err := r.c.ask(ctx, func(ctx context.Context) error {
+		p := r.c.redis.Pipeline()
+		ttl := p.PTTL(ctx, at) // first, so that it is of this one or of one before
 		// A range, so that what somebody else put there cannot be larger than ours.
-		value, err = r.c.redis.GetRange(ctx, at, 0, sealSize+maxResult).Bytes()
+		found := p.GetRange(ctx, at, 0, sealSize+maxResult)
+		_, err := p.Exec(ctx)
+		if err != nil {
+			return err
+		}
+		left = max(0, ttl.Val())
+		value, err = found.Bytes()
 		return err
 	})
 	switch {
 	case err != nil:
 		r.c.metrics.count("results", failure(err))
-		return nil, false
+		return nil, 0, false
 	case len(value) == 0:
 		r.c.metrics.count("results", missed)
-		return nil, false
+		return nil, 0, false
 	}
 	if result, ok = unseal(at, value); !ok {
 		r.c.metrics.count("results", foreign)
-		return nil, false
+		return nil, 0, false
 	}
 	r.c.metrics.count("results", hit)
-	return result, true
+	return result, left, true
 }
 
 // Put keeps a result for a time. One of more than 1 MiB, or for no time, it does

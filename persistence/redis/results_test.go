@@ -18,7 +18,7 @@ import (
 
 func TestResultIsFoundUntilItsTimeIsOver(t *testing.T) {
 	c := open(t, redistest.New(t).URL(""), redis.Options{})
-	if _, ok := c.Results.Get(t.Context(), "ns", "kind", "never put"); ok {
+	if _, _, ok := c.Results.Get(t.Context(), "ns", "kind", "never put"); ok {
 		t.Error("found what nobody put")
 	}
 	put(t, c.Results, "k", `{"a":[1,2]}`)
@@ -27,11 +27,11 @@ func TestResultIsFoundUntilItsTimeIsOver(t *testing.T) {
 	put(t, c.Results, "brief", "1")
 	eventually(t, "it is over", func() bool {
 		c.Results.Put(t.Context(), "ns", "kind", "brief", json.RawMessage("1"), 20*time.Millisecond)
-		_, ok := c.Results.Get(t.Context(), "ns", "kind", "brief")
+		_, _, ok := c.Results.Get(t.Context(), "ns", "kind", "brief")
 		return ok
 	})
 	eventually(t, "it is gone", func() bool {
-		_, ok := c.Results.Get(t.Context(), "ns", "kind", "brief")
+		_, _, ok := c.Results.Get(t.Context(), "ns", "kind", "brief")
 		return !ok
 	})
 }
@@ -71,7 +71,7 @@ func TestNamesNeverCollide(t *testing.T) {
 		other := []string{strings.Join(pieces[:i], between), strings.Join(pieces[i:j], between), strings.Join(pieces[j:], between)}
 
 		c.Results.Put(t.Context(), one[0], one[1], one[2], json.RawMessage(of(one)), time.Hour)
-		if got, ok := c.Results.Get(t.Context(), other[0], other[1], other[2]); ok && string(got) != of(other) {
+		if got, _, ok := c.Results.Get(t.Context(), other[0], other[1], other[2]); ok && string(got) != of(other) {
 			rt.Fatalf("%q was put, and found as %q", one, other)
 		}
 	})
@@ -104,7 +104,7 @@ func TestWhatIsNotOursIsAMiss(t *testing.T) {
 		server.Do(t, harm...)
 		before := calls(t, reg, "results", "foreign") + calls(t, reg, "results", "failed")
 		eventually(t, "it is looked at", func() bool {
-			if got, ok := c.Results.Get(t.Context(), "ns", "kind", "k"); ok {
+			if got, _, ok := c.Results.Get(t.Context(), "ns", "kind", "k"); ok {
 				t.Fatalf("%s: got %s", name, got)
 			}
 			return calls(t, reg, "results", "foreign")+calls(t, reg, "results", "failed") > before
@@ -129,7 +129,7 @@ func TestFlushesAndOutagesNeverGiveAWrongResult(t *testing.T) {
 				default:
 				}
 				key := i % 20
-				got, ok := c.Results.Get(t.Context(), "ns", "kind", strconv.Itoa(key))
+				got, _, ok := c.Results.Get(t.Context(), "ns", "kind", strconv.Itoa(key))
 				if ok && string(got) != of(key) {
 					t.Errorf("the result of %d is %s", key, got)
 					return

@@ -52,6 +52,12 @@ func (t *tx) apply(ctx context.Context, m task.Mutation) (task.Outcome, error) {
 		return task.Outcome{}, t.setQueue(ctx, m.Queue)
 	case task.SetPool:
 		return task.Outcome{}, t.setPool(ctx, m.Pool)
+	case task.SetKind:
+		return task.Outcome{}, t.setKind(ctx, m.Kind)
+	case task.PutSignal:
+		return t.putSignal(ctx, m)
+	case task.SetSchedule, task.DropSchedule, task.Fire:
+		return t.schedule(ctx, m)
 	}
 	return task.Outcome{}, nil
 }
@@ -69,6 +75,14 @@ func (t *tx) saveLimited(ctx context.Context, m task.Mutation) (out task.Outcome
 	}
 	if len(m.Give) > 0 {
 		err = t.gives(ctx, m.Give)
+	}
+	if err == nil {
+		out.Settles, err = t.settle(ctx, m)
+	}
+	if err == nil && (len(m.Memos) > 0 || m.Forget || m.Guard.State == task.Blocked || m.Task.State == task.Blocked) {
+		var signalled bool
+		signalled, err = t.remembers(ctx, m)
+		out.Settles = out.Settles || signalled
 	}
 	if m.Keeps() && err == nil {
 		err = t.keep(ctx, m.Task)

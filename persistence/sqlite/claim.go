@@ -17,7 +17,7 @@ import (
 const (
 	heads = `SELECT rank, n FROM tasks INDEXED BY claimable
 		WHERE lane = ? AND (rank, n) > (?, ?) ORDER BY rank, n LIMIT ?`
-	take = `UPDATE tasks SET holder = ?, lane = NULL, rank = NULL, wake_at = NULL WHERE n = ? RETURNING ` + columns
+	take = `UPDATE tasks SET holder = ?, lane = NULL, rank = NULL, wake_at = NULL, bound = NULL, bound_until = NULL WHERE n = ? RETURNING ` + columns
 )
 
 // place is where a task stands in its lane.
@@ -49,7 +49,7 @@ func (m *merge) Pop() any {
 
 // Claim implements [task.Store].
 func (s *Store) Claim(ctx context.Context, q task.Claim) ([]task.Task, error) {
-	if q.Limit <= 0 || len(q.Kinds) == 0 {
+	if q.Limit <= 0 || q.Nobody() {
 		return nil, nil
 	}
 	var tasks []task.Task
@@ -125,25 +125,27 @@ func (t *tx) choose(ctx context.Context, q task.Claim) ([]int64, error) {
 
 // open gives the lanes that a claim may take from and somebody may wait in.
 func (t *tx) open(q task.Claim, below int64) merge {
-	kinds := make(map[string]bool, len(q.Kinds))
-	for _, k := range q.Kinds {
-		kinds[k] = true
-	}
 	full := make(map[task.Lane]bool, len(q.Full))
 	for _, l := range q.Full {
 		full[l] = true
 	}
+	may := q.Choose(alone(q.Holder))
 	queues := make([]queue, 0, len(t.lanes.byID)) // one piece: there may be thousands
 	open := make(merge, 0, len(t.lanes.byID))
 	for _, l := range t.lanes.byID {
-		if l.low >= below || l.low == nobodyWaits || !kinds[l.Kind] ||
-			len(t.paused) > 0 && t.paused[queueName{l.Namespace, l.Queue}] || len(full) > 0 && full[l.Lane] {
+		if l.low >= below || l.low == nobodyWaits ||
+			len(t.paused) > 0 && t.paused[queueName{l.Namespace, l.Queue}] || len(full) > 0 && full[l.Lane] || !may(l.Lane) {
 			continue
 		}
 		queues = append(queues, queue{lane: l, at: place{rank: l.low}, more: 4})
 		open = append(open, &queues[len(queues)-1])
 	}
 	return open
+}
+
+// alone says that no other node than this one lives: whoever joins buries all before.
+func alone(holder task.Incarnation) func(task.Incarnation) bool {
+	return func(i task.Incarnation) bool { return i == holder }
 }
 
 // look reads what follows in a lane, each time more.

@@ -91,7 +91,7 @@ func (c *conn) prepared(text string, args []any) (*statement, error) {
 }
 
 // exec runs a statement that gives no rows and says how many it changed.
-// Arguments are int64, string, []byte or nil.
+// Arguments are int64, float64, string, []byte or nil.
 func (c *conn) exec(ctx context.Context, text string, args ...any) (int64, error) {
 	s, err := c.prepared(text, args)
 	if err != nil {
@@ -146,6 +146,11 @@ func (c *conn) query(ctx context.Context, text string, args []any, f func(row) e
 func (r row) int(i int) int64 {
 	n, _ := r[i].(int64)
 	return n
+}
+
+func (r row) float(i int) float64 {
+	f, _ := r[i].(float64)
+	return f
 }
 
 // state reads a state; the core has seven.

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/troupe-run/troupe/runtime/access"
 	"github.com/troupe-run/troupe/runtime/task"
 )
 
@@ -95,6 +96,49 @@ func TestFullDiskCostsTheCallAndNothingElse(t *testing.T) {
 	claimed, err := s.Claim(t.Context(), task.Claim{Holder: 1, Kinds: []string{"demo.work"}, Limit: 2 * len(kept)})
 	if err != nil || len(claimed) != len(kept) {
 		t.Errorf("%d of %d claimed, %v", len(claimed), len(kept), err)
+	}
+}
+
+func TestFullDiskKeepsNeitherAKeyNorItsAudit(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	s.pragma(t, "PRAGMA max_page_count="+s.pragma(t, "PRAGMA page_count"))
+	kept, failed := 0, 0
+	for n := 1; failed < 20; n++ {
+		// The larger of the two changes places, so that now one and now the other has no room.
+		id, more := benchID(n), strings.Repeat("x", 3000)
+		k := access.Key{ID: id, Namespace: "acme", Hash: [32]byte(append(id[:], id[:]...)), Created: benchNow}
+		a := access.Audit{ID: id, At: benchNow, Namespace: "acme", Action: "key.create"}
+		if n%2 == 0 {
+			k.Name = more
+		} else {
+			a.Detail = more
+		}
+		switch err := s.PutKey(t.Context(), k, a); {
+		case errors.Is(err, task.ErrUnavailable):
+			failed++
+		case err != nil:
+			t.Fatal(err)
+		default:
+			kept++
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, dir)
+	keys, err := s.Keys(t.Context(), access.KeyFilter{Namespace: "acme"})
+	if err != nil || len(keys) != kept {
+		t.Fatalf("%d keys, %v; want %d", len(keys), err, kept)
+	}
+	acts, err := s.Audits(t.Context(), "acme", task.ID{}, 0)
+	if err != nil || len(acts) != kept {
+		t.Fatalf("%d acts of %d keys, %v", len(acts), kept, err)
+	}
+	for i, a := range acts {
+		if a.ID != keys[i].ID {
+			t.Errorf("an act of %s, and a key %s", a.ID, keys[i].ID)
+		}
 	}
 }
 

@@ -9,8 +9,8 @@ import (
 )
 
 const insertTask = `INSERT INTO tasks (id, namespace, state, holder, attempt, logged, lane, rank, wake_at, created,
-	finished, queue, kind, batch, unique_key, life, spec, payload, checkpoint, result, birth)
-	VALUES (?, ?, ?, ?, ?, ifnull(?, 0), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`
+	finished, queue, kind, batch, unique_key, life, spec, payload, checkpoint, result, birth, bytes)
+	VALUES (?, ?, ?, ?, ?, ?, ifnull(?, 0), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`
 
 // insert makes a new task. It is tried first and asked about later: that a task
 // with this id or this unique key exists is rare.
@@ -19,6 +19,26 @@ func (t *tx) insert(ctx context.Context, m task.Mutation) (task.Outcome, error) 
 	if m.Request.Key != "" {
 		outcome, known, err := t.request(ctx, m)
 		if known || err != nil {
+			return outcome, err
+		}
+	}
+	if m.Known {
+		return t.known(ctx, m)
+	}
+	if has, err := t.hasCallback(ctx, k); has || err != nil {
+		return task.Outcome{Err: task.ErrHasCallback}, err
+	}
+	var parents []task.State
+	if k.State == task.Blocked {
+		var missing, err error
+		if parents, missing, err = t.parents(ctx, k); err != nil {
+			return task.Outcome{}, err
+		}
+		if missing != nil { // and it may be there from a time when they were
+			outcome, err := t.clash(ctx, k, codec.Spec(k.Spec))
+			if outcome.Existing == nil && outcome.Err == nil {
+				outcome.Err = missing
+			}
 			return outcome, err
 		}
 	}
@@ -35,7 +55,7 @@ func (t *tx) insert(ctx context.Context, m task.Mutation) (task.Outcome, error) 
 		k.ID[:], k.Namespace, int64(k.State), int64(k.Holder), int64(k.Attempt), lastOf(m.Events), lane, rank, wake,
 		k.Created.UnixMicro(), finished(k), k.Queue, k.Kind, batch, textOrNull(k.UniqueKey),
 		codec.Life(k), spec, body(k.Payload), body(k.Checkpoint), orNull(k.Result),
-		orNull(codec.Segment(m.Events)))
+		orNull(codec.Segment(m.Events)), m.Bytes())
 	if err != nil {
 		return task.Outcome{}, err
 	}
@@ -58,8 +78,33 @@ func (t *tx) insert(ctx context.Context, m task.Mutation) (task.Outcome, error) 
 			return task.Outcome{}, err
 		}
 	}
+	outcome := task.Outcome{}
+	if parents != nil {
+		if outcome.Settles, err = t.depend(ctx, k, parents); err != nil {
+			return task.Outcome{}, err
+		}
+	}
+	if !k.AfterBatch.IsZero() {
+		outcome.Settles, t.calls = true, true
+		if _, err := t.conn.exec(ctx, insertCallback, k.Namespace, k.AfterBatch[:], k.ID[:]); err != nil {
+			return task.Outcome{}, err
+		}
+	}
 	t.moved(k.Namespace, k.Queue, k.BatchID, 0, k.State)
-	return task.Outcome{}, t.remember(ctx, m, k.ID)
+	t.grew(k.Namespace, m.Bytes())
+	return outcome, t.remember(ctx, m, k.ID)
+}
+
+// known looks for the task an insert would find that is not to make one.
+func (t *tx) known(ctx context.Context, m task.Mutation) (task.Outcome, error) {
+	outcome, err := t.clash(ctx, m.Task, codec.Spec(m.Task.Spec))
+	switch {
+	case err != nil || outcome.Err != nil:
+		return outcome, err
+	case outcome.Existing == nil:
+		return task.Outcome{Err: task.ErrNotFound}, nil
+	}
+	return outcome, t.remember(ctx, m, outcome.Existing.ID)
 }
 
 // byUniqueKey finds the live task that has a unique key.

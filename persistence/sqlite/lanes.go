@@ -69,7 +69,7 @@ func (t *tx) lane(ctx context.Context, name task.Lane) (*lane, error) {
 	}
 	id := t.lanes.newest + 1
 	_, err := t.conn.exec(ctx, "INSERT INTO lanes (id, namespace, queue, kind, demand) VALUES (?, ?, ?, ?, ?)",
-		id, name.Namespace, name.Queue, name.Kind, name.Demand)
+		id, name.Namespace, name.Queue, name.Kind, name.Terms())
 	if err != nil {
 		return nil, err
 	}

@@ -15,11 +15,11 @@ type limit struct {
 }
 
 const (
-	makeLimit = "INSERT INTO limits (scope, namespace, name) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
-	findLimit = `SELECT id, ifnull(ceiling, -1), used, rate_count, rate_per, next, called, called_until
-		FROM limits WHERE scope = ? AND namespace = ? AND name = ?`
-	saveLimit = `UPDATE limits SET ceiling = iif(?2 < 0, NULL, ?2), used = ?3, rate_count = ?4, rate_per = ?5, next = ?6,
-		called = ?7, called_until = ?8 WHERE id = ?1`
+	makeLimit    = "INSERT INTO limits (scope, namespace, name) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+	limitColumns = "id, ifnull(ceiling, -1), used, rate_count, rate_per, rate_burst, next, called, called_until, home, home NOT IN (SELECT incarnation FROM nodes WHERE left = 0)"
+	findLimit    = "SELECT " + limitColumns + ` FROM limits WHERE scope = ? AND namespace = ? AND name = ?`
+	saveLimit    = `UPDATE limits SET ceiling = iif(?2 < 0, NULL, ?2), used = ?3, rate_count = ?4, rate_per = ?5, rate_burst = ?6,
+		next = ?7, called = ?8, called_until = ?9, home = ?10 WHERE id = ?1`
 	firstParked = `SELECT rank, needs FROM tasks INDEXED BY parked WHERE parked = ? ORDER BY rank, n LIMIT 1`
 	park        = `UPDATE tasks SET holder = 0, lane = NULL, rank = ?, wake_at = ?, parked = ?, needs = ?, called = 0 WHERE id = ?`
 )
@@ -58,9 +58,14 @@ func (t *tx) findLimit(ctx context.Context, name task.LimitName) (l *limit, err 
 func limitOf(r row, at int) task.Limit {
 	l := *task.NewLimit()
 	l.Ceiling, l.Used = task.Quantity(r.int(at)), task.Quantity(r.int(at+1))
-	l.Rate = task.Rate{Count: int(r.int(at + 2)), Per: time.Duration(r.int(at+3)) * time.Microsecond}
-	l.Next, l.Called, l.CalledUntil = codec.Micros(r.int(at+4)), task.Quantity(r.int(at+5)), codec.Micros(r.int(at+6))
+	l.Rate = rateOf(r, at+2)
+	l.Next, l.Called, l.CalledUntil = codec.Micros(r.int(at+5)), task.Quantity(r.int(at+6)), codec.Micros(r.int(at+7))
+	l.Home, l.Alone = task.Incarnation(r.int(at+8)), r.int(at+9) != 0
 	return l
+}
+
+func rateOf(r row, at int) task.Rate {
+	return task.Rate{Count: int(r.int(at)), Per: time.Duration(r.int(at+1)) * time.Microsecond, Burst: int(r.int(at + 2))}
 }
 
 // refresh looks who is first of those parked on a limit.
@@ -97,6 +102,9 @@ func (t *tx) takes(ctx context.Context, m task.Mutation) (out task.Outcome, err 
 	if ok {
 		return out, nil
 	}
+	if short.Limit.Scope == task.OfSticky {
+		return task.Outcome{Err: task.ErrParked, Limit: short.Limit, Bound: short.Home}, t.bind(ctx, m.Task.Bind(short.Home, till.Now))
+	}
 	before := m.Task
 	before.State, before.Holder = task.Queued, 0
 	var wake any
@@ -109,6 +117,19 @@ func (t *tx) takes(ctx context.Context, m task.Mutation) (out task.Outcome, err 
 	}
 	_, err = t.conn.exec(ctx, park, m.Task.Rank(), wake, on, int64(short.Amount), m.Task.ID[:])
 	return task.Outcome{Err: task.ErrParked, Limit: short.Limit}, err
+}
+
+const bind = `UPDATE tasks SET holder = 0, lane = ?, rank = ?, wake_at = ?, bound = ?, bound_until = ?, parked = NULL,
+	needs = NULL, called = 0 WHERE id = ?`
+
+// bind has a task wait for the node that has its sticky key.
+func (t *tx) bind(ctx context.Context, k task.Task) error {
+	lane, rank, wake, err := t.waits(ctx, k)
+	if err != nil {
+		return err
+	}
+	_, err = t.conn.exec(ctx, bind, lane, rank, wake, int64(k.Bound), k.BoundUntil.UnixMicro(), k.ID[:])
+	return err
 }
 
 // gives gives back what a save says that its task had, or makes way for those
@@ -132,7 +153,7 @@ func (t *tx) gives(ctx context.Context, tokens []task.Token) error {
 func (t *tx) storeLimits(ctx context.Context) error {
 	for _, l := range t.limits {
 		if _, err := t.conn.exec(ctx, saveLimit, l.id, int64(l.Ceiling), int64(l.Used), int64(l.Rate.Count), l.Rate.Per.Microseconds(),
-			l.Next.UnixMicro(), int64(l.Called), l.CalledUntil.UnixMicro()); err != nil {
+			int64(l.Rate.Burst), l.Next.UnixMicro(), int64(l.Called), l.CalledUntil.UnixMicro(), int64(l.Home)); err != nil {
 			return err
 		}
 	}
@@ -143,9 +164,12 @@ const (
 	// waitedFor lists the limits that somebody is parked on.
 	waitedFor = `WITH RECURSIVE some(id) AS (
 			SELECT min(parked) FROM tasks INDEXED BY parked WHERE parked > 0
-			UNION ALL SELECT (SELECT min(parked) FROM tasks INDEXED BY parked WHERE parked > some.id) FROM some WHERE some.id IS NOT NULL)
-		SELECT scope, namespace, name FROM some JOIN limits USING (id)
-			WHERE ceiling IS NULL OR used < ceiling`
+			UNION ALL SELECT (SELECT min(parked) FROM tasks INDEXED BY parked WHERE parked > some.id) FROM some WHERE some.id IS NOT NULL) `
+	// openLimits leaves out those without room. Of rates there may be one for each
+	// of many keys.
+	openLimits = waitedFor + `SELECT scope, namespace, name FROM some JOIN limits USING (id)
+		WHERE (ceiling IS NULL OR used < ceiling) AND (rate_count = 0 OR next <= ?1 + rate_per / rate_count * (
+			iif(rate_burst > 0, rate_burst, max(1, rate_count * 100000 / rate_per)) - 1))`
 	parkedRows = "SELECT " + columns + ", needs FROM tasks INDEXED BY parked WHERE parked = ? ORDER BY rank, n LIMIT ?"
 	unpark     = "UPDATE tasks SET lane = ?, parked = NULL, needs = NULL, called = 1 WHERE id = ?"
 )
@@ -153,14 +177,14 @@ const (
 // call lets parked tasks try again for which there is room now.
 func (t *tx) call(ctx context.Context) error {
 	var names []task.LimitName
-	err := t.conn.query(ctx, waitedFor, nil, func(r row) error {
-		names = append(names, task.LimitName{Scope: task.LimitScope(r.int(0) & 7), Namespace: r.text(1), Name: r.text(2)})
+	now := time.Now()
+	err := t.conn.query(ctx, openLimits, []any{now.UnixMicro()}, func(r row) error {
+		names = append(names, task.LimitName{Scope: task.LimitScope(r.int(0) & 15), Namespace: r.text(1), Name: r.text(2)})
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	now := time.Now()
 	for _, name := range names {
 		l, err := t.limit(ctx, name)
 		if err != nil {
@@ -190,60 +214,20 @@ func (t *tx) call(ctx context.Context) error {
 	return nil
 }
 
-const rates = `SELECT id, ifnull(ceiling, -1), used, rate_count, rate_per, next, called, called_until FROM limits WHERE rate_count > 0`
+const rates = waitedFor + "SELECT " + limitColumns + " FROM some JOIN limits USING (id) WHERE rate_count > 0"
 
 // opens is when a rate lets the next parked task go; zero: none does.
 func opens(ctx context.Context, c *conn) (at time.Time, err error) {
 	now := time.Now()
-	var found []limit
-	if err := c.query(ctx, rates, nil, func(r row) error {
-		found = append(found, limit{id: r.int(0), Limit: limitOf(r, 1)})
-		return nil
-	}); err != nil {
-		return time.Time{}, err
-	}
-	for _, l := range found {
-		if err := c.query(ctx, firstParked, []any{l.id}, func(r row) error {
-			l.First = r.int(0)
-			return nil
-		}); err != nil {
-			return time.Time{}, err
-		}
-		if opens := l.Opens(now); !opens.IsZero() && (at.IsZero() || opens.Before(at)) {
+	err = c.query(ctx, rates, nil, func(r row) error {
+		l := limitOf(r, 1)
+		l.First = 0 // somebody
+		if opens := l.Opens(now); at.IsZero() || opens.Before(at) {
 			at = opens
 		}
-	}
-	return at, nil
-}
-
-func (t *tx) setQueue(ctx context.Context, c task.QueueChange) error {
-	if _, err := t.conn.exec(ctx, "INSERT INTO queues (namespace, name, paused) VALUES (?, ?, 0) ON CONFLICT DO NOTHING",
-		c.Namespace, c.Name); err != nil {
-		return err
-	}
-	if c.Concurrency != nil {
-		name := task.LimitName{Scope: task.OfQueue, Namespace: c.Namespace, Name: c.Name}
-		if err := t.change(ctx, name, task.CeilingOf(*c.Concurrency), task.Rate{}); err != nil {
-			return err
-		}
-	}
-	if c.Rate != nil {
-		if err := t.change(ctx, task.LimitName{Scope: task.OfRate, Namespace: c.Namespace, Name: c.Name}, -1, *c.Rate); err != nil {
-			return err
-		}
-	}
-	if c.Paused == nil {
 		return nil
-	}
-	t.then = append(t.then, func() {
-		if *c.Paused {
-			t.paused[queueName{c.Namespace, c.Name}] = true
-		} else {
-			delete(t.paused, queueName{c.Namespace, c.Name})
-		}
 	})
-	_, err := t.conn.exec(ctx, "UPDATE queues SET paused = ? WHERE namespace = ? AND name = ?", number(*c.Paused), c.Namespace, c.Name)
-	return err
+	return at, err
 }
 
 func (t *tx) setPool(ctx context.Context, c task.PoolChange) error {
@@ -269,7 +253,7 @@ func (t *tx) change(ctx context.Context, name task.LimitName, ceiling task.Quant
 
 const (
 	poolRows   = "SELECT name, ceiling, used FROM limits WHERE scope = 1 AND ceiling IS NOT NULL ORDER BY name"
-	unusedKeys = `DELETE FROM limits WHERE id IN (SELECT id FROM limits l WHERE scope IN (3, 5) AND used = 0
+	unusedKeys = `DELETE FROM limits WHERE id IN (SELECT id FROM limits l WHERE (scope IN (3, 5) AND used = 0 OR (scope = 7 OR scope = 8 AND used = 0) AND next <= ?)
 		AND NOT EXISTS (SELECT 1 FROM tasks INDEXED BY parked WHERE parked = l.id)
 		AND NOT EXISTS (SELECT 1 FROM tasks INDEXED BY parked WHERE parked = -l.id) LIMIT ?)`
 )

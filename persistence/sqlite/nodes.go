@@ -30,8 +30,8 @@ func (s *Store) Renew(ctx context.Context, n task.Node) (task.Node, error) {
 
 func (t *tx) renew(ctx context.Context, n task.Node) error {
 	changed, err := t.conn.exec(ctx,
-		"UPDATE nodes SET name = ?, address = ?, started = ?, seen = ?, left = ? WHERE incarnation = ? AND left = 0",
-		n.Name, n.Address, n.Started.UnixMicro(), n.Seen.UnixMicro(), number(n.Left), int64(n.Incarnation))
+		"UPDATE nodes SET name = ?, address = ?, started = ?, seen = ?, left = ?, details = ? WHERE incarnation = ? AND left = 0",
+		n.Name, n.Address, n.Started.UnixMicro(), n.Seen.UnixMicro(), number(n.Left), codec.Node(n), int64(n.Incarnation))
 	if err == nil && changed == 0 {
 		return fmt.Errorf("node %d: %w", n.Incarnation, task.ErrStale)
 	}
@@ -43,8 +43,8 @@ func (t *tx) join(ctx context.Context, n task.Node) (joined task.Incarnation, er
 		return 0, err
 	}
 	err = t.conn.query(ctx,
-		"INSERT INTO nodes (name, address, started, seen, left) VALUES (?, ?, ?, ?, ?) RETURNING incarnation",
-		[]any{n.Name, n.Address, n.Started.UnixMicro(), n.Seen.UnixMicro(), number(n.Left)}, func(r row) error {
+		"INSERT INTO nodes (name, address, started, seen, left, details) VALUES (?, ?, ?, ?, ?, ?) RETURNING incarnation",
+		[]any{n.Name, n.Address, n.Started.UnixMicro(), n.Seen.UnixMicro(), number(n.Left), codec.Node(n)}, func(r row) error {
 			joined = task.Incarnation(r.int(0))
 			return nil
 		})

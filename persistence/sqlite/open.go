@@ -13,6 +13,7 @@ import (
 
 	"github.com/gofrs/flock"
 
+	"github.com/troupe-run/troupe/runtime/access"
 	"github.com/troupe-run/troupe/runtime/task"
 )
 
@@ -66,7 +67,10 @@ type Store struct {
 	once    sync.Once
 }
 
-var _ task.Store = (*Store)(nil)
+var (
+	_ task.Store      = (*Store)(nil)
+	_ access.Accounts = (*Store)(nil)
+)
 
 // Open opens the store in a directory, which it makes if need be. A directory
 // that another process has open is [ErrLocked].

@@ -2,16 +2,16 @@ package sqlite
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 
+	"github.com/troupe-run/troupe/persistence/codec"
 	"github.com/troupe-run/troupe/runtime/task"
 )
 
 const (
 	keepResult = `INSERT INTO results (namespace, kind, key, task, expires, result) VALUES (?, ?, ?, ?, ?, ?)
 		ON CONFLICT DO UPDATE SET task = excluded.task, expires = excluded.expires, result = excluded.result`
-	findResult     = "SELECT result, task FROM results WHERE namespace = ? AND kind = ? AND key = ? AND expires > ?"
+	findResult     = "SELECT result, task, expires FROM results WHERE namespace = ? AND kind = ? AND key = ? AND expires > ?"
 	expiredResults = "DELETE FROM results WHERE rowid IN (SELECT rowid FROM results WHERE expires <= ? ORDER BY expires LIMIT ?)"
 )
 
@@ -22,16 +22,16 @@ func (t *tx) keep(ctx context.Context, k task.Task) error {
 }
 
 // Result implements [task.Store].
-func (s *Store) Result(ctx context.Context, namespace, kind, key string, now time.Time) (result json.RawMessage, of task.ID, found bool, err error) {
+func (s *Store) Result(ctx context.Context, namespace, kind, key string, now time.Time) (kept task.Kept, found bool, err error) {
 	err = s.read(ctx, "read result", func(c *conn) error {
 		found = false
 		return c.query(ctx, findResult, []any{namespace, kind, key, now.UnixMicro()}, func(r row) error {
-			result, of, found = r.blob(0), idOf(r.blob(1)), true
+			kept, found = task.Kept{Result: r.blob(0), Of: idOf(r.blob(1)), Expires: codec.Micros(r.int(2))}, true
 			return nil
 		})
 	})
 	if err != nil {
-		return nil, task.ID{}, false, err
+		return task.Kept{}, false, err
 	}
-	return result, of, found, nil
+	return kept, found, nil
 }

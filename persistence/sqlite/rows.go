@@ -14,7 +14,7 @@ const columns = `tasks.id, tasks.namespace, state, holder, attempt, tasks.create
 	CASE WHEN checkpoint = x'' THEN (SELECT data FROM bodies WHERE task = tasks.id AND part = 2) ELSE checkpoint END,
 	result, called, (SELECT scope FROM limits WHERE id = abs(parked)), (SELECT namespace FROM limits WHERE id = abs(parked)),
 	(SELECT name FROM limits WHERE id = abs(parked)), (SELECT used FROM limits WHERE id = abs(parked)),
-	(SELECT ifnull(ceiling, -1) FROM limits WHERE id = abs(parked))`
+	(SELECT ifnull(ceiling, -1) FROM limits WHERE id = abs(parked)), bound, bound_until`
 
 // decode makes a task of a row of columns.
 func decode(r row) (task.Task, error) {
@@ -30,9 +30,12 @@ func decode(r row) (task.Task, error) {
 	}
 	if scope := r.int(17); scope != 0 {
 		t.Parked = &task.Parked{
-			Limit: task.LimitName{Scope: task.LimitScope(scope & 7), Namespace: r.text(18), Name: r.text(19)},
+			Limit: task.LimitName{Scope: task.LimitScope(scope & 15), Namespace: r.text(18), Name: r.text(19)},
 			Used:  task.Quantity(r.int(20)), Most: task.Quantity(r.int(21)),
 		}
+	}
+	if t.Bound = task.Incarnation(r.int(22)); t.Bound != 0 {
+		t.BoundUntil = codec.Micros(r.int(23))
 	}
 	if err := codec.DecodeLife(r.blob(11), &t); err != nil {
 		return task.Task{}, err

@@ -14,12 +14,14 @@ import (
 // themselves; lane, rank and wake_at of what is held are NULL already.
 const (
 	guard    = " WHERE id = ? AND namespace = ? AND holder = ? AND attempt = ? AND state = ? AND logged < ?"
-	saveHeld = `UPDATE tasks SET state = ?, attempt = ?, logged = ifnull(?, logged), life = ?, called = ?` + guard
-	saveEnd  = `UPDATE tasks SET state = ?, holder = ?, attempt = ?, logged = ifnull(?, logged), life = ?,
-		finished = ?, result = ?, ended = ?, called = 0` + guard + " AND checkpoint IS NULL"
+	saveHeld = `UPDATE tasks SET state = ?, attempt = ?, logged = ifnull(?, logged), life = ?, called = ?,
+		bytes = bytes + ?` + guard
+	saveEnd = `UPDATE tasks SET state = ?, holder = ?, attempt = ?, logged = ifnull(?, logged), life = ?,
+		finished = ?, result = ?, ended = ?, called = 0, bytes = bytes + ?` + guard + " AND checkpoint IS NULL AND result IS NULL"
 	saveAny = `UPDATE tasks SET state = ?, holder = ?, attempt = ?, logged = ifnull(?, logged), life = ?,
 		lane = ?, rank = ?, wake_at = ?, finished = ?, result = ?, ended = ?,
-		checkpoint = iif(?, ?, checkpoint), trimmed = 0, parked = NULL, needs = NULL, called = ? WHERE id = ?`
+		checkpoint = iif(?, ?, checkpoint), trimmed = 0, parked = NULL, needs = NULL, called = ?,
+		bound = NULL, bound_until = NULL, bytes = bytes + ? WHERE id = ?`
 )
 
 // save writes a task's row and events, if the guard holds.
@@ -33,11 +35,11 @@ func (t *tx) save(ctx context.Context, m task.Mutation) (refused, err error) {
 	case ends && from.Holder != 0:
 		n, err = t.conn.exec(ctx, saveEnd,
 			int64(k.State), int64(k.Holder), int64(k.Attempt), lastOf(m.Events), codec.Life(k),
-			finished(k), orNull(k.Result), orNull(codec.Segment(m.Events)),
+			finished(k), orNull(k.Result), orNull(codec.Segment(m.Events)), m.Bytes(),
 			k.ID[:], k.Namespace, int64(from.Holder), int64(from.Attempt), int64(from.State), firstOf(m.Events))
 	case k.Holder != 0 && k.Holder == from.Holder && !m.Checkpoint && k.Result == nil:
 		n, err = t.conn.exec(ctx, saveHeld,
-			int64(k.State), int64(k.Attempt), lastOf(m.Events), codec.Life(k), number(k.Called),
+			int64(k.State), int64(k.Attempt), lastOf(m.Events), codec.Life(k), number(k.Called), m.Bytes(),
 			k.ID[:], k.Namespace, int64(from.Holder), int64(from.Attempt), int64(from.State), firstOf(m.Events))
 	default:
 		return t.saveAny(ctx, m)
@@ -46,10 +48,11 @@ func (t *tx) save(ctx context.Context, m task.Mutation) (refused, err error) {
 		return nil, err
 	}
 	if n == 0 {
-		// Either the guard does not hold, or there is a checkpoint to clear away.
+		// Either the guard does not hold, or there is a checkpoint or a result to clear away.
 		return t.saveAny(ctx, m)
 	}
 	t.moved(k.Namespace, k.Queue, k.BatchID, from.State, k.State)
+	t.grew(k.Namespace, m.Bytes())
 	if ends {
 		return nil, nil
 	}
@@ -112,9 +115,15 @@ func (t *tx) saveAny(ctx context.Context, m task.Mutation) (refused, err error) 
 			return nil, err
 		}
 	}
+	grew := m.Bytes() - old.result
+	if m.Checkpoint {
+		grew -= old.checkpoint
+	}
+	grew = max(grew, -old.bytes) // of a task from before bytes were counted not all are
 	_, err = t.conn.exec(ctx, saveAny,
 		int64(k.State), int64(k.Holder), int64(k.Attempt), lastOf(m.Events), codec.Life(k),
-		lane, rank, wake, finished(k), orNull(k.Result), ended, number(m.Checkpoint), body(k.Checkpoint), number(k.Called), k.ID[:])
+		lane, rank, wake, finished(k), orNull(k.Result), ended, number(m.Checkpoint), body(k.Checkpoint), number(k.Called), grew, k.ID[:])
+	t.grew(k.Namespace, grew)
 	t.moved(k.Namespace, old.queue, old.batch, m.Guard.State, k.State)
 	return nil, err
 }
@@ -150,10 +159,12 @@ type head struct {
 	checkpointAway                    bool
 	ended                             []byte
 	spec                              []byte
+	bytes, checkpoint, result         int64 // all, and those of these
 }
 
 const headColumns = `namespace, state, holder, attempt, logged, created, queue, kind, batch, unique_key,
-	ifnull(checkpoint = x'', 0), ended, spec`
+	ifnull(checkpoint = x'', 0), ended, spec, bytes, ifnull(length(result), 0),
+	ifnull(iif(checkpoint = x'', (SELECT length(data) FROM bodies WHERE task = tasks.id AND part = 2), length(checkpoint)), 0)`
 
 func decodeHead(r row) head {
 	return head{
@@ -161,6 +172,7 @@ func decodeHead(r row) head {
 		guard:     task.Guard{State: r.state(1), Holder: task.Incarnation(r.int(2)), Attempt: int(r.int(3))},
 		logged:    r.int(4), created: r.int(5), queue: r.text(6), kind: r.text(7),
 		batch: idOf(r.blob(8)), uniqueKey: r.text(9), checkpointAway: r.int(10) != 0, ended: r.blob(11), spec: r.blob(12),
+		bytes: r.int(13), result: r.int(14), checkpoint: r.int(15),
 	}
 }
 
@@ -211,6 +223,9 @@ func (t *tx) forget(ctx context.Context, id task.ID, state task.State, old head)
 		"DELETE FROM segments WHERE task = ?",
 		"DELETE FROM bodies WHERE task = ?",
 		"DELETE FROM requests WHERE task = ?",
+		dropMemos,
+		dropSignals,
+		dropCallback,
 		"DELETE FROM tasks WHERE id = ?",
 	} {
 		if _, err := t.conn.exec(ctx, text, id[:]); err != nil {
@@ -218,5 +233,6 @@ func (t *tx) forget(ctx context.Context, id task.ID, state task.State, old head)
 		}
 	}
 	t.moved(old.namespace, old.queue, old.batch, state, 0)
+	t.grew(old.namespace, -old.bytes)
 	return nil
 }

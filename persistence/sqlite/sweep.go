@@ -25,6 +25,8 @@ const (
 		AND state = ?1 AND trimmed IN (0, 1) AND finished <= ?2 LIMIT ?3`
 	trimRows = `SELECT id FROM tasks INDEXED BY ended WHERE finished IS NOT NULL
 		AND state = ?1 AND trimmed = 0 AND finished <= ?2 LIMIT ?3`
+	payloadLength = `SELECT ifnull(iif(payload = x'', (SELECT length(data) FROM bodies WHERE task = tasks.id AND part = 1),
+		length(payload)), 0) FROM tasks WHERE id = ?`
 	expiredKeys = `DELETE FROM requests WHERE (namespace, key) IN
 		(SELECT namespace, key FROM requests WHERE expires <= ? ORDER BY expires LIMIT ?)`
 )
@@ -50,7 +52,9 @@ func (s *Store) Sweep(ctx context.Context, r task.Retention, limit int) (int, er
 			}
 		}
 	}
-	for text, args := range map[string][]any{expiredResults: {r.Now.UnixMicro()}, unusedKeys: nil} {
+	for text, args := range map[string][]any{
+		expiredResults: {r.Now.UnixMicro()}, unusedKeys: {time.Now().UnixMicro()}, lateSignals: nil, spentLong: {r.Now.UnixMicro()},
+	} {
 		if _, err := s.inSteps(ctx, quick*limit, func(t *tx, step int) (int, error) {
 			n, err := t.conn.exec(context.WithoutCancel(ctx), text, append(args, int64(step))...)
 			return int(n), err
@@ -146,12 +150,21 @@ func (t *tx) trim(ctx context.Context, id task.ID) error {
 	if _, err := t.conn.exec(ctx, "DELETE FROM segments WHERE task = ?", id[:]); err != nil {
 		return err
 	}
-	_, err = t.conn.exec(ctx, "UPDATE tasks SET trimmed = 1, log_start = ?, birth = NULL, ended = ? WHERE id = ?",
-		codec.Pack(last[0].Cursor), codec.Segment(last), id[:])
+	left := old.checkpoint + old.result + task.BytesOf(last)
+	if err := t.conn.query(ctx, payloadLength, []any{id[:]}, func(r row) error {
+		left += r.int(0)
+		return nil
+	}); err != nil {
+		return err
+	}
+	t.grew(old.namespace, left-old.bytes)
+	_, err = t.conn.exec(ctx, "UPDATE tasks SET trimmed = 1, log_start = ?, birth = NULL, ended = ?, bytes = ? WHERE id = ?",
+		codec.Pack(last[0].Cursor), codec.Segment(last), left, id[:])
 	return err
 }
 
-// tidy drops what else is of no use any more: request keys, nodes, lanes.
+// tidy drops what else is of no use any more: request keys, nodes, lanes, what is
+// kept of accounts.
 func (t *tx) tidy(ctx context.Context, now time.Time, limit int) error {
 	_, err := t.conn.exec(ctx, expiredKeys, now.UnixMicro(), int64(limit))
 	if err != nil {
@@ -159,6 +172,9 @@ func (t *tx) tidy(ctx context.Context, now time.Time, limit int) error {
 	}
 	_, err = t.conn.exec(ctx, "DELETE FROM nodes WHERE left <> 0 AND seen < ?", now.Add(-remembered).UnixMicro())
 	if err != nil {
+		return err
+	}
+	if err := t.forgetAccounts(ctx, now, limit); err != nil {
 		return err
 	}
 	var empty []*lane

@@ -15,6 +15,8 @@ type writer struct {
 	lanes  lanes
 	paused map[queueName]bool
 	live   task.Incarnation // the node that lives, or 0
+	edges  bool             // some task waits for another, perhaps
+	calls  bool             // some task waits for a batch, perhaps
 }
 
 type queueName struct{ namespace, name string }
@@ -35,7 +37,7 @@ func (w *writer) dial(ctx context.Context) error {
 func (w *writer) load(ctx context.Context) error {
 	w.lanes, w.paused, w.live = newLanes(), map[queueName]bool{}, 0
 	lanes := w.conn.query(ctx, "SELECT id, namespace, queue, kind, demand FROM lanes", nil, func(r row) error {
-		w.lanes.add(r.int(0), task.Lane{Namespace: r.text(1), Queue: r.text(2), Kind: r.text(3), Demand: r.text(4)})
+		w.lanes.add(r.int(0), task.Lane{Namespace: r.text(1), Queue: r.text(2), Kind: r.text(3)}.WithTerms(r.text(4)))
 		return nil
 	})
 	queues := w.conn.query(ctx, "SELECT namespace, name FROM queues WHERE paused <> 0", nil, func(r row) error {
@@ -46,7 +48,15 @@ func (w *writer) load(ctx context.Context) error {
 		w.live = task.Incarnation(r.int(0))
 		return nil
 	})
-	return errors.Join(lanes, queues, nodes)
+	edges := w.conn.query(ctx, anyEdges, nil, func(r row) error {
+		w.edges = r.int(0) != 0
+		return nil
+	})
+	calls := w.conn.query(ctx, anyCallbacks, nil, func(r row) error {
+		w.calls = r.int(0) != 0
+		return nil
+	})
+	return errors.Join(lanes, queues, nodes, edges, calls)
 }
 
 // close gives the connection up; the next to write dials a new one and forgets
@@ -64,6 +74,7 @@ func (w *writer) close() error {
 type tx struct {
 	*writer
 	counts map[count]int64
+	growth map[string]int64 // of the bytes kept, by namespace
 	limits map[task.LimitName]*limit
 	made   []*lane  // forgotten again if this is rolled back
 	then   []func() // what the writer knows once this is committed
@@ -96,7 +107,7 @@ func (s *Store) write(ctx context.Context, what string, f func(*tx) error) error
 	within := context.WithoutCancel(ctx)
 	t := &tx{writer: w}
 	if err = f(t); err == nil {
-		err = errors.Join(t.storeCounts(within), t.storeLimits(within))
+		err = errors.Join(t.storeCounts(within), t.storeVolumes(within), t.storeLimits(within))
 	}
 	if err == nil {
 		err = ctx.Err()
@@ -202,6 +213,38 @@ func (t *tx) storeCounts(ctx context.Context) error {
 			continue
 		}
 		if _, err := t.conn.exec(ctx, drop, c.namespace, of, int64(c.state)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// grew notes that more is kept of a namespace, or less.
+func (t *tx) grew(namespace string, bytes int64) {
+	if t.growth == nil {
+		t.growth = map[string]int64{}
+	}
+	t.growth[namespace] += bytes
+}
+
+const (
+	addVolume  = "INSERT INTO volumes (namespace, bytes) VALUES (?, ?) ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes"
+	dropVolume = "DELETE FROM volumes WHERE namespace = ? AND bytes = 0"
+	volumeRows = "SELECT namespace, bytes FROM volumes WHERE ?1 = '' OR namespace = ?1 ORDER BY namespace"
+)
+
+func (t *tx) storeVolumes(ctx context.Context) error {
+	for namespace, bytes := range t.growth {
+		if bytes == 0 {
+			continue
+		}
+		if _, err := t.conn.exec(ctx, addVolume, namespace, bytes); err != nil {
+			return err
+		}
+		if bytes > 0 {
+			continue
+		}
+		if _, err := t.conn.exec(ctx, dropVolume, namespace); err != nil {
 			return err
 		}
 	}

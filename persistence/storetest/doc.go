@@ -1,5 +1,5 @@
-// Package storetest is the contract of [task.Store] in executable form. Every
-// store runs it:
+// Package storetest is the contract of [task.Store], and of [access.Accounts], in
+// executable form. Every store runs it:
 //
 //	func TestStore(t *testing.T) {
 //		storetest.Run(t, storetest.Subject{Open: open, Reopen: reopen})

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"time"
 
@@ -50,6 +51,41 @@ var insertRules = []rule{
 		s.same(s.append(insertion(again))[0], task.Outcome{Existing: &now})
 		s.stored(now)
 		s.same(len(s.events(first)), 2)
+	}},
+	{"AnInsertThatIsOnlyToFindATaskMakesNone", func(s *suite) {
+		known := func(spec task.Spec, r task.Request) task.Mutation {
+			m := insertion(task.New(spec, epoch.Add(time.Minute), 0))
+			m.Known, m.Request = true, r
+			return m
+		}
+		unique := func(p *task.Spec) { p.UniqueKey = "u" }
+		request := task.Request{Key: "r", Hash: [32]byte{1}, Expires: epoch.Add(time.Hour)}
+		s.refused(known(s.spec(unique), request), task.ErrNotFound)
+		s.refused(known(s.spec(func(p *task.Spec) { p.DependsOn = []task.ID{id(1 << 40)} }), task.Request{}), task.ErrNotFound)
+		step := task.New(s.spec(unique), epoch, 0)
+		m := insertion(step)
+		m.Request = request // which the first did not take
+		s.ok(m)
+		there := task.Outcome{Existing: &step.Task}
+		other := s.spec()
+		other.ID = step.Task.ID
+		again := task.Request{Key: "again", Hash: [32]byte{2}, Expires: epoch.Add(time.Hour)}
+		out := s.append(
+			known(s.spec(), task.Request{}), known(step.Task.Spec, task.Request{}), known(s.spec(unique), again), known(s.spec(), request),
+			insertion(task.New(s.spec(), epoch, 0)),
+		)
+		s.same(out[1:4], []task.Outcome{there, there, there})
+		if !errors.Is(out[0].Err, task.ErrNotFound) || out[4].Err != nil {
+			s.Fatalf("%+v, %+v", out[0], out[4])
+		}
+		s.refused(known(other, task.Request{}), task.ErrExists)
+		request.Hash = [32]byte{3}
+		s.refused(known(s.spec(), request), task.ErrKeyReused)
+		s.same(s.append(known(s.spec(), again))[0], there) // it led there, and does again
+		overview, err := s.store.Overview(s.ctx, task.Scope{})
+		if err != nil || len(overview.Counts) != 1 || overview.Counts[0].Tasks != 2 {
+			s.Fatalf("%+v, %v", overview.Counts, err)
+		}
 	}},
 	{"SameInsertIsKnownAgainAfterABackoff", func(s *suite) {
 		first := s.insert(s.spec(), 0, 1)

@@ -32,7 +32,7 @@ func (s *suite) limited(key string, limit int, change ...func(*task.Spec)) task.
 // wants is what a task asks for where its queue has settings and some resources
 // are the cluster's.
 func wants(t task.Task, q task.Queue, pools ...string) []task.Token {
-	tokens := t.Wants(q, func(name string) bool { return slices.Contains(pools, name) })
+	tokens := t.Wants(q, task.Kind{}, 0, func(name string) bool { return slices.Contains(pools, name) })
 	slices.SortFunc(tokens, func(a, b task.Token) int { return a.Limit.Compare(b.Limit) })
 	return tokens
 }
@@ -81,6 +81,14 @@ func (s *suite) setQueue(c task.QueueChange) {
 	c.Namespace = "acme"
 	s.ok(task.Mutation{Op: task.SetQueue, Queue: c})
 }
+
+func (s *suite) setKind(c task.KindChange) {
+	s.Helper()
+	c.Namespace = "acme"
+	s.ok(task.Mutation{Op: task.SetKind, Kind: c})
+}
+
+func noPool(string) bool { return false }
 
 var limitRules = []rule{
 	{"WithoutItsTokensATaskIsParkedAsItWas", func(s *suite) {
@@ -290,6 +298,110 @@ var limitRules = []rule{
 		s.same(s.overview(task.Scope{Namespace: "other"}).Queues, []task.Queue(nil))
 		s.setQueue(task.QueueChange{Name: "a", Concurrency: new(0), Rate: new(task.Rate{}), Paused: new(false)})
 		s.same(s.overview(task.Scope{}).Queues, []task.Queue{{Namespace: "acme", Name: "a"}})
+		more := task.Queue{Namespace: "acme", Name: "a", Weight: 0.25, Policy: task.PolicyDeadline, Placement: task.PlacementPack, MaxQueued: 7}
+		more.Rate.Burst = 9
+		s.setQueue(task.QueueChange{Name: "a", Burst: new(9), Weight: new(0.5), MaxQueued: new(7)})
+		s.setQueue(task.QueueChange{Name: "a", Policy: new(task.PolicyDeadline), Placement: new(task.PlacementPack), Weight: new(0.25)})
+		s.reopen()
+		s.same(s.overview(task.Scope{}).Queues, []task.Queue{more})
+		more.Rate.Count, more.Rate.Per = 10, time.Second
+		s.setQueue(task.QueueChange{Name: "a", Rate: new(task.Rate{Count: 10, Per: time.Second})})
+		s.same(s.overview(task.Scope{}).Queues, []task.Queue{more})
+	}},
+	{"KindSettingsChangeOneByOne", func(s *suite) {
+		want := task.Kind{
+			Namespace: "acme", Name: "work", Concurrency: 3, RetryBudget: 0.25,
+			Breaker: task.Breaker{Failures: 5, Window: time.Minute, OpenFor: time.Second},
+		}
+		s.setKind(task.KindChange{Name: "work", Concurrency: new(3)})
+		s.setKind(task.KindChange{Name: "work", Breaker: &want.Breaker})
+		s.setKind(task.KindChange{Name: "work", RetryBudget: new(0.25)})
+		s.setKind(task.KindChange{Name: "play", Concurrency: new(1)})
+		play := task.Kind{Namespace: "acme", Name: "play", Concurrency: 1}
+		s.same(s.overview(task.Scope{Namespace: "acme"}).Kinds, []task.Kind{play, want})
+		s.reopen()
+		s.same(s.overview(task.Scope{}).Kinds, []task.Kind{play, want})
+		s.same(s.overview(task.Scope{Namespace: "other"}).Kinds, []task.Kind(nil))
+		s.setKind(task.KindChange{Name: "play", Concurrency: new(0)})
+		s.setKind(task.KindChange{Name: "work", Breaker: &task.Breaker{}})
+		want.Breaker, play.Concurrency = task.Breaker{}, 0
+		s.same(s.overview(task.Scope{}).Kinds, []task.Kind{play, want})
+	}},
+	{"OfAKindNoMoreRunThanMayInWhateverQueue", func(s *suite) {
+		k := task.Kind{Namespace: "acme", Name: "work", Concurrency: 2}
+		s.setKind(task.KindChange{Name: k.Name, Concurrency: new(2)})
+		var running []task.Task
+		for i := range 5 {
+			t := s.insert(s.spec(func(p *task.Spec) { p.Queue = "q" + strconv.Itoa(i%3) }), time.Duration(i)*time.Second, 5)
+			if t, ok := s.try(t, t.Wants(task.Queue{}, k, 0, noPool)...); ok {
+				running = append(running, t)
+			}
+		}
+		s.same(len(running), 2)
+		s.same(len(s.claimed(5)), 0)
+		s.succeed(running[0], 0)
+		s.same(len(s.claimed(5)), 1)
+		s.setKind(task.KindChange{Name: k.Name, Concurrency: new(0)})
+		s.same(len(s.claimed(5)), 2)
+	}},
+	{"ABurstStartsAtOnceAndTheRestAtItsRate", func(s *suite) {
+		rate := task.Rate{Count: 60, Per: time.Hour, Burst: 3}
+		q := task.Queue{Namespace: "acme", Name: "default", Rate: rate}
+		s.setQueue(task.QueueChange{Name: q.Name, Rate: &rate, Burst: &rate.Burst})
+		started := 0
+		for range 6 {
+			if _, ok := s.try(s.insert(s.spec(), 0, 5), wants(s.insert(s.spec(), 0, 5), q)...); ok {
+				started++
+			}
+		}
+		s.same(started, 3)
+	}},
+	{"EachRateKeyHasARateOfItsOwn", func(s *suite) {
+		paced := func(key string, burst int) task.Task {
+			return s.insert(s.spec(func(p *task.Spec) {
+				p.RateKey, p.Rate = key, task.Rate{Count: 60, Per: time.Hour, Burst: burst}
+			}), 0, 5)
+		}
+		started := map[string]int{}
+		for range 4 {
+			for key, burst := range map[string]int{"slow": 0, "bursty": 3} {
+				if _, ok := s.try(paced(key, burst)); ok {
+					started[key]++
+				}
+			}
+		}
+		s.same(started, map[string]int{"slow": 1, "bursty": 3})
+		other := s.insert(s.spec(func(p *task.Spec) {
+			p.Namespace, p.RateKey, p.Rate = "other", "slow", task.Rate{Count: 60, Per: time.Hour}
+		}), 0, 5)
+		if _, ok := s.try(other); !ok {
+			s.Error("a key is shared between namespaces")
+		}
+		if _, err := s.store.Sweep(s.ctx, task.Retention{Now: epoch}, 10); err != nil {
+			s.Fatal(err)
+		}
+		if _, ok := s.try(paced("other", 0)); !ok {
+			s.Error("a key waits for another")
+		}
+		if _, ok := s.try(paced("slow", 0)); ok {
+			s.Error("a key that is behind was forgotten")
+		}
+	}},
+	{"ParkedOnManyRatesSomeOfWhichAreOpen", func(s *suite) {
+		rate := func(key string, per time.Duration) task.Task {
+			return s.insert(s.spec(func(p *task.Spec) { p.RateKey, p.Rate = key, task.Rate{Count: 1, Per: per} }), 0, 5)
+		}
+		for i := range 120 { // more than are called for at once
+			s.try(rate(strconv.Itoa(i), time.Hour))
+			s.try(rate(strconv.Itoa(i), time.Hour))
+		}
+		s.try(rate("quick", time.Second))
+		waits := rate("quick", time.Second)
+		s.try(waits)
+		s.eventually("the one whose rate is open is called", func() bool {
+			got := s.claimed(5)
+			return len(got) == 1 && got[0].ID == waits.ID
+		})
 	}},
 	{"RaisedOrLiftedLimitLetsThoseGoThatWait", func(s *suite) {
 		q := task.Queue{Namespace: "acme", Name: "default", Concurrency: 1}

@@ -118,8 +118,13 @@ var listRules = []rule{
 			{Namespace: "acme", Queue: "default", State: task.Succeeded, Tasks: 1},
 		}
 		there := []task.Queue{paused, {Namespace: "acme", Name: "default"}}
-		s.same(s.overview(task.Scope{Namespace: "acme"}), task.Overview{Counts: acme, Queues: there})
-		s.same(s.overview(task.Scope{}), task.Overview{
+		counted := func(scope task.Scope) task.Overview {
+			o := s.overview(scope)
+			o.Volumes = nil // they have a rule of their own
+			return o
+		}
+		s.same(counted(task.Scope{Namespace: "acme"}), task.Overview{Counts: acme, Queues: there})
+		s.same(counted(task.Scope{}), task.Overview{
 			Counts: append(acme, task.Count{Namespace: "other", Queue: "q", State: task.Queued, Tasks: 1}),
 			Queues: append(there, task.Queue{Namespace: "other", Name: "q"}),
 		})

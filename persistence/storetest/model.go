@@ -56,12 +56,12 @@ func (m *model) apply(x task.Mutation) task.Outcome {
 		return m.insert(x)
 	case task.Save, task.Delete:
 		return task.Outcome{Err: m.guarded(x)}
-	case task.SetPool: // limits have tests of their own
 	case task.SetQueue:
 		m.queues = slices.DeleteFunc(m.queues, func(q task.Queue) bool {
 			return q.Name == x.Queue.Name && q.Namespace == x.Queue.Namespace
 		})
 		m.queues = append(m.queues, task.Queue{Namespace: x.Queue.Namespace, Name: x.Queue.Name, Paused: *x.Queue.Paused})
+	default: // limits, schedules and signals have tests of their own
 	}
 	return task.Outcome{}
 }
@@ -127,6 +127,15 @@ func (m *model) guarded(x task.Mutation) error {
 	return nil
 }
 
+// bytes is what is kept of a task.
+func (e *entry) bytes() int64 {
+	n := len(e.Payload) + len(e.Result) + len(e.Checkpoint)
+	for _, event := range e.log {
+		n += len(event.Data)
+	}
+	return int64(n)
+}
+
 func (m *model) forget(gone *entry) {
 	m.tasks = slices.DeleteFunc(m.tasks, func(e *entry) bool { return e == gone })
 	m.requests = slices.DeleteFunc(m.requests, func(k *known) bool { return k.task == gone.ID })
@@ -161,11 +170,11 @@ func (m *model) paused(t task.Task) bool {
 
 func (m *model) claim(q task.Claim) []task.Task {
 	open := m.ordered(func(t task.Task) bool {
-		return t.Holder == 0 && t.State == task.Queued && slices.Contains(q.Kinds, t.Kind) && !m.paused(t) &&
-			!slices.Contains(q.Full, t.Lane()) && (q.Above == nil || t.Rank() < *q.Above)
+		return t.Holder == 0 && t.State == task.Queued && !m.paused(t) &&
+			!slices.Contains(q.Full, t.Lane()) && q.Takes(t.Lane(), nil) && (q.Above == nil || t.Rank() < *q.Above)
 	}, func(a, b task.Task) int { return cmp.Compare(a.Rank(), b.Rank()) })
 	for _, e := range open[:min(q.Limit, len(open))] {
-		e.Holder = q.Holder
+		e.Task = e.Take(q.Holder).Task
 	}
 	return upTo(q.Limit, open)
 }
@@ -225,6 +234,12 @@ func (m *model) overview(scope task.Scope) task.Overview {
 		return o
 	}
 	o.Nodes = m.nodes
+	for _, e := range byPlace {
+		if n := len(o.Volumes); n == 0 || o.Volumes[n-1].Namespace != e.Namespace {
+			o.Volumes = append(o.Volumes, task.Volume{Namespace: e.Namespace})
+		}
+		o.Volumes[len(o.Volumes)-1].Bytes += e.bytes()
+	}
 	for _, q := range m.queues {
 		if scope.Namespace == "" || scope.Namespace == q.Namespace {
 			o.Queues = append(o.Queues, q)

@@ -25,7 +25,9 @@ var nodeRules = []rule{
 		}
 	}},
 	{"NodeIsAsItLastSaid", func(s *suite) {
-		n, err := s.store.Renew(s.ctx, task.Node{Name: "n", Address: "a:1", Started: epoch, Seen: epoch})
+		n, err := s.store.Renew(s.ctx, task.Node{
+			Name: "n", Address: "a:1", Started: epoch, Seen: epoch, Labels: map[string]string{"zone": "a", "os": "plan9"},
+		})
 		if err != nil {
 			s.Fatal(err)
 		}
@@ -35,6 +37,7 @@ var nodeRules = []rule{
 		n.Lease = 0 // not read back
 		s.same(s.overview(task.Scope{}).Nodes, []task.Node{n})
 		n.Seen, n.Address = epoch.Add(time.Minute), "b:2"
+		n.Labels = map[string]string{"zone": "b"}
 		got, err := s.store.Renew(s.ctx, n)
 		if err != nil {
 			s.Fatal(err)

@@ -30,16 +30,19 @@ func (s *suite) success(t task.Task, after time.Duration, result string) task.Ta
 // found says that at a time the result of a task is there for tasks like it.
 func (s *suite) found(t task.Task, after time.Duration) {
 	s.Helper()
-	result, of, found, err := s.store.Result(s.ctx, t.Namespace, t.Kind, t.Cache.Key, epoch.Add(after))
-	if err != nil || !found || of != t.ID || string(result) != string(t.Result) {
-		s.Fatalf("%.100s of %s, %v, %v; want %.100s of %s", result, of, found, err, t.Result, t.ID)
+	kept, found, err := s.store.Result(s.ctx, t.Namespace, t.Kind, t.Cache.Key, epoch.Add(after))
+	if err != nil || !found || kept.Of != t.ID || string(kept.Result) != string(t.Result) {
+		s.Fatalf("%.100s of %s, %v, %v; want %.100s of %s", kept.Result, kept.Of, found, err, t.Result, t.ID)
+	}
+	if want := t.ResultExpires().Truncate(time.Microsecond).UTC(); kept.Expires != want {
+		s.Fatalf("until %s; want %s", kept.Expires, want)
 	}
 }
 
 func (s *suite) missed(namespace, kind, key string, after time.Duration) {
 	s.Helper()
-	if result, of, found, err := s.store.Result(s.ctx, namespace, kind, key, epoch.Add(after)); err != nil || found {
-		s.Fatalf("%.100s of %s, %v", result, of, err)
+	if kept, found, err := s.store.Result(s.ctx, namespace, kind, key, epoch.Add(after)); err != nil || found {
+		s.Fatalf("%.100s of %s, %v", kept.Result, kept.Of, err)
 	}
 }
 

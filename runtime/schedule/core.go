@@ -13,6 +13,13 @@ import (
 type Config struct {
 	// Ageing is the head start one step of priority gives; 30 s where zero.
 	Ageing time.Duration
+	// Patience is how many times as long as it would have if all had gone by arrival
+	// an entry may wait in a queue that goes by something else, about; 1.15 where zero.
+	// The more, the less the others wait on average.
+	Patience float64
+	// Times is asked when an entry starts of which nothing was known as it came;
+	// nobody where nil.
+	Times *Learner
 }
 
 // ErrDuplicate says that an entry is known already.
@@ -21,42 +28,87 @@ var ErrDuplicate = errors.New("entry is known already")
 // Core is the state of one node's scheduler.
 type Core struct {
 	ageing    time.Duration
+	patience  float64
+	times     *Learner
 	items     map[ID]*item
 	groups    map[shape]*group
-	benches   map[string][]*bench // by resource, ascending by what the groups on them need of it
-	paused    map[queueName]bool
+	benches   map[string]*bench // by demand
+	flows     map[queueName]*flow
+	tenants   map[string]*tenant
+	classes   map[int]*class
+	ranked    []*class // the most urgent first, as of the last decision
 	resources map[string]*pool
+	pools     []*pool // the same; before them, where those sit who need nothing
 	waiting   int
+	lined     int             // flows that have rights
+	virtual   map[int]float64 // where the tenants are, at each priority
+	wakes     uint64
+	prune     int
+	clock     time.Time // the latest it was told
+	filled    filled
+	truth     truth
+	fresh     []*item // those that came since then
+	timed     []*flow // those in which entries go to the front some day
+	running   []*item // those that hold something, by expected end
+
+	reserved reservation
+
+	after []*item // who else could start then, in order
+
+	fit   []*bench // room for one decision
+	rows  []candidate
+	taken []turn
+
+	workers map[string]*worker
+	serving map[kindName][]*worker
+	stale   []*site        // to be looked at
+	mixed   map[*site]bool // that depend on what is free here
 }
 
 type queueName struct{ namespace, queue string }
 
 // pool is one resource.
-type pool struct{ capacity, used int64 }
+type pool struct {
+	capacity, used int64
+	shelves        []*shelf // ascending
+	left           int64    // beside a reservation
+	wanted         bool     // by that
+	ahead          float64  // that waiting entries will use: amount × seconds
+	ending         float64  // the same of running ones, counted from the epoch
+}
 
 func (p *pool) free() int64 { return p.capacity - p.used }
 
 // New makes a core without any capacity.
 func New(cfg Config) *Core {
 	return &Core{
-		ageing: cmp.Or(cfg.Ageing, 30*time.Second),
-		items:  map[ID]*item{}, groups: map[shape]*group{},
-		benches: map[string][]*bench{},
-		paused:  map[queueName]bool{}, resources: map[string]*pool{},
+		ageing: cmp.Or(cfg.Ageing, 30*time.Second), patience: cmp.Or(cfg.Patience, patience), times: cfg.Times,
+		items: map[ID]*item{}, groups: map[shape]*group{}, benches: map[string]*bench{},
+		flows: map[queueName]*flow{}, tenants: map[string]*tenant{}, classes: map[int]*class{},
+		resources: map[string]*pool{}, pools: []*pool{{}}, virtual: map[int]float64{}, prune: leastPrune,
+		workers: map[string]*worker{}, serving: map[kindName][]*worker{}, mixed: map[*site]bool{},
 	}
 }
-
-// SetCapacity sets how much of a resource there is. Where more is taken than
-// that, nothing new takes any until enough has come back.
-func (c *Core) SetCapacity(name string, milli int64) { c.pool(name).capacity = milli }
 
 func (c *Core) pool(name string) *pool {
 	p := c.resources[name]
 	if p == nil {
 		p = &pool{}
 		c.resources[name] = p
+		c.pools = append(c.pools, p)
 	}
 	return p
+}
+
+// share is that of the dominant resource of a demand.
+func (c *Core) share(d Demand) float64 {
+	most := 0.0
+	for _, a := range d {
+		if p := c.resources[a.Name]; p != nil && p.capacity > 0 {
+			most = max(most, float64(a.Milli)/float64(p.capacity))
+		}
+	}
+	return most
 }
 
 // Add makes an entry wait for its turn.
@@ -64,36 +116,18 @@ func (c *Core) Add(e Entry) error {
 	if c.items[e.ID] != nil {
 		return ErrDuplicate
 	}
-	s := shape{namespace: e.Namespace, queue: e.Queue, kind: e.Kind, priority: e.Priority, demand: e.Demand.key()}
-	g := c.groups[s]
-	i := &item{Entry: e}
+	f := c.flow(queueName{e.Namespace, e.Queue})
+	i := &item{Entry: e, flow: f, timed: -1}
+	i.order = e.orderOf(f.policy, c.ageing)
 	c.items[e.ID] = i
+	c.wake(i)
 	c.waiting++
-	if g == nil {
-		g = &group{shape: s, demand: e.Demand, start: time.Duration(e.Priority) * c.ageing}
-		c.groups[s] = g
-		i.Demand, i.group = g.demand, g
-		heap.Push(g, i)
-		if !c.paused[queueName{s.namespace, s.queue}] {
-			c.seat(g, g.demand.last())
-		}
-		return nil
-	}
-	i.Demand, i.group = g.demand, g // one copy for the whole group
-	heap.Push(g, i)
-	c.settle(g)
+	g := c.group(&e, f)
+	c.use(i, g.bench)
+	c.expectWork(i)
+	c.attend(i.Priority, 1, i.Since)
+	c.join(g, i)
 	return nil
-}
-
-// settle puts a group whose head has changed in its place.
-func (c *Core) settle(g *group) {
-	if len(g.items) == 0 {
-		delete(c.groups, g.shape)
-		return
-	}
-	if g.bench != nil {
-		heap.Fix(g.bench, g.place)
-	}
 }
 
 // Remove forgets a waiting entry, and says whether it waited.
@@ -102,166 +136,189 @@ func (c *Core) Remove(id ID) bool {
 	if i == nil || i.group == nil {
 		return false
 	}
-	c.take(i)
+	c.take(i, i.Priority)
+	c.disuse(i)
 	delete(c.items, id)
+	c.rest(i)
 	return true
 }
 
-// take removes an item from its group.
-func (c *Core) take(i *item) {
+// take removes an item from its group, and a right of a priority from its flow.
+func (c *Core) take(i *item, priority int) {
 	g := i.group
-	// The bench is ordered by heads: the group must leave it before its last item does.
-	if len(g.items) == 1 {
-		c.leave(g)
+	switch {
+	case len(g.items) == 1:
+		c.leave(g, priority)
+	case g.turn >= 0:
+		c.spend(g.flow, priority, 1)
 	}
-	heap.Remove(g, i.place)
+	heap.Remove(g, i.at)
+	i.order = i.place()
 	i.group = nil
 	c.waiting--
+	c.forgetWork(i)
 	c.settle(g)
+	c.attend(i.Priority, -1, time.Time{})
+	if i.timed >= 0 {
+		heap.Remove(&i.flow.timed, i.timed)
+	}
+	if c.reserved.of == i {
+		c.drop()
+	}
 }
 
 // Next starts the entry whose turn it is: its tokens are taken and it counts as
 // running until Release. It is false where nothing that waits can run.
-func (c *Core) Next(time.Time) (Entry, bool) {
-	for {
-		g := c.first()
-		if g == nil {
-			return Entry{}, false
-		}
-		if lack, short := c.lacks(g.demand); short {
-			c.leave(g)
-			c.seat(g, lack) // not looked at again before that much is free
-			continue
-		}
-		i := g.head()
-		c.take(i)
-		c.hold(i.Demand)
-		return i.Entry, true
+func (c *Core) Next(now time.Time) (Entry, bool) {
+	c.pass(now)
+	i, priority := c.choose(now)
+	if i == nil {
+		return Entry{}, false
 	}
+	w, rest := i.bench.where()
+	c.take(i, priority)
+	if k := c.classes[priority]; k != nil {
+		k.served = now
+	}
+	if w != nil {
+		c.send(i, w, rest)
+	}
+	c.hold(i, priority, now)
+	return i.Entry, true
 }
 
-// first is the earliest group that may fit: of those on benches whose amount is
-// free now.
-func (c *Core) first() *group {
-	var best *group
-	for name, benches := range c.benches {
-		free := c.pool(name).free()
-		for _, b := range benches {
-			if b.need > free {
-				break
-			}
-			if g := b.groups[0]; best == nil || g.before(best) {
-				best = g
-			}
-		}
+// hold takes an item's tokens, at the cost of its flow's account at a priority.
+func (c *Core) hold(i *item, priority int, now time.Time) {
+	c.tick(now)
+	if i.Expected == 0 && c.times != nil {
+		i.Expected = c.times.Mean(i.Namespace, i.Kind)
 	}
-	return best
+	i.run = &run{
+		started: now, end: now.Add(i.expected()),
+		paid: priority, common: c.share(i.Demand), weight: i.flow.weight, tenants: i.flow.tenant.weight,
+	}
+	i.share = max(i.common, i.part)
+	for _, a := range i.Demand {
+		p := c.pool(a.Name)
+		p.used += a.Milli
+		p.ending += float64(a.Milli) * seconds(i.end)
+	}
+	if len(i.Demand) > 0 {
+		c.insertRunning(i)
+		c.stirMixed()
+	}
+	c.charge(i, i.expected())
 }
 
-// lacks names the first resource of which a demand needs more than is free.
-func (c *Core) lacks(d Demand) (Amount, bool) {
-	for _, a := range d {
-		if p := c.resources[a.Name]; p == nil || a.Milli > p.free() {
-			return a, true
-		}
-	}
-	return Amount{}, false
-}
-
-// seat puts a group on the bench of one amount of its demand.
-func (c *Core) seat(g *group, a Amount) {
-	benches := c.benches[a.Name]
-	at, found := slices.BinarySearchFunc(benches, a.Milli, func(b *bench, need int64) int { return cmp.Compare(b.need, need) })
-	if !found {
-		benches = slices.Insert(benches, at, &bench{resource: a.Name, need: a.Milli})
-		c.benches[a.Name] = benches
-	}
-	benches[at].add(g)
-}
-
-// leave takes a group off its bench, and an empty bench away.
-func (c *Core) leave(g *group) {
-	b := g.bench
-	if b == nil {
-		return
-	}
-	b.remove(g)
-	if len(b.groups) > 0 {
-		return
-	}
-	benches := slices.DeleteFunc(c.benches[b.resource], func(x *bench) bool { return x == b })
-	if len(benches) == 0 {
-		delete(c.benches, b.resource)
-		return
-	}
-	c.benches[b.resource] = benches
-}
-
-func (c *Core) hold(d Demand) {
-	for _, a := range d {
-		c.pool(a.Name).used += a.Milli
-	}
-}
-
-// Restore notes an entry that runs already, after a restart of the scheduler.
-func (c *Core) Restore(e Entry) {
-	if i := c.items[e.ID]; i != nil {
+// Restore notes an entry that runs already, on its Worker if it names one, after a
+// restart of the scheduler.
+func (c *Core) Restore(e Entry, now time.Time) {
+	i := c.items[e.ID]
+	if i != nil {
 		if i.group == nil {
 			return
 		}
-		c.take(i)
+		c.take(i, i.Priority)
+	} else {
+		i = &item{Entry: e, flow: c.flow(queueName{e.Namespace, e.Queue}), timed: -1}
+		c.items[e.ID] = i
+		c.use(i, c.benchOf(&e))
+		c.wake(i)
 	}
-	c.items[e.ID] = &item{Entry: e}
-	c.hold(e.Demand)
+	if e.Worker != "" && i.bench.site != nil {
+		w := c.worker(e.Worker)
+		rest, _ := c.fitsOn(w, i.bench.site.Needs)
+		c.send(i, w, rest)
+	}
+	c.hold(i, i.Priority, now)
 }
 
 // Release returns the tokens of an entry that has run, and says whether it did.
-func (c *Core) Release(id ID) bool {
+func (c *Core) Release(id ID, now time.Time) bool {
 	i := c.items[id]
 	if i == nil || i.group != nil {
 		return false
 	}
+	c.tick(now)
 	delete(c.items, id)
 	for _, a := range i.Demand {
-		c.pool(a.Name).used -= a.Milli
+		p := c.pool(a.Name)
+		p.used -= a.Milli
+		p.ending -= float64(a.Milli) * seconds(i.end)
 	}
+	if len(i.Demand) > 0 {
+		c.removeRunning(i)
+		c.stirMixed()
+	}
+	c.comeBack(i)
+	c.disuse(i)
+	took := max(0, now.Sub(i.started))
+	c.truth.learn(i.expected(), took, i.share, c.ageing)
+	c.close(i, took)
+	c.rest(i)
 	return true
 }
 
-// SetPaused stops a queue's entries from starting, or lets them.
-func (c *Core) SetPaused(namespace, queue string, paused bool) {
-	q := queueName{namespace, queue}
-	if c.paused[q] == paused {
-		return
-	}
-	if paused {
-		c.paused[q] = true
-	} else {
-		delete(c.paused, q)
-	}
-	for _, g := range c.groups {
-		switch {
-		case g.shape.namespace != namespace || g.shape.queue != queue:
-		case paused:
-			c.leave(g)
-		default:
-			c.seat(g, g.demand.last())
+// pass lets time pass: what runs longer than expected is expected to run twice as
+// long, and who has waited too long goes to the front.
+func (c *Core) pass(now time.Time) {
+	c.look()
+	c.tick(now)
+	c.settleIn(now)
+	for len(c.running) > 0 && c.running[0].end.Before(now) {
+		i := c.running[0]
+		c.running = slices.Delete(c.running, 0, 1)
+		before := i.end
+		took := max(i.end.Sub(i.started), time.Millisecond)
+		for i.end.Before(now) {
+			took *= 2
+			i.end = i.started.Add(took)
 		}
+		if last := i.started.Add(i.Timeout); i.Timeout > 0 && last.After(now) && last.Before(i.end) {
+			i.end = last
+		}
+		for _, a := range i.Demand {
+			c.pool(a.Name).ending += float64(a.Milli) * i.end.Sub(before).Seconds()
+		}
+		c.insertRunning(i)
+		c.charge(i, i.end.Sub(i.started)-i.charged)
+	}
+	c.timed = slices.DeleteFunc(c.timed, func(f *flow) bool {
+		f.promote(c, now)
+		return len(f.timed) == 0
+	})
+}
+
+func (c *Core) insertRunning(i *item) {
+	at, _ := slices.BinarySearchFunc(c.running, i, (*item).byEnd)
+	c.running = slices.Insert(c.running, at, i)
+}
+
+func (c *Core) removeRunning(i *item) {
+	if at, found := slices.BinarySearchFunc(c.running, i, (*item).byEnd); found {
+		c.running = slices.Delete(c.running, at, at+1)
 	}
 }
 
+func (i *item) byEnd(j *item) int {
+	return cmp.Or(i.end.Compare(j.end), i.order.compare(&j.order), slices.Compare(i.ID[:], j.ID[:]))
+}
+
 // Least lists up to n waiting entries, the least urgent first: what to give
-// back when the node holds too much.
+// back when the node holds too much. It goes by priority and waiting time, as the
+// store does, whatever the policies.
 func (c *Core) Least(n int) []Entry {
 	all := make([]*item, 0, c.waiting)
+	rank := map[*item]order{}
 	for _, g := range c.groups {
-		all = append(all, g.items...)
+		for _, i := range g.items {
+			rank[i] = i.orderOf(PriorityFIFO, c.ageing)
+			all = append(all, i)
+		}
 	}
 	slices.SortFunc(all, func(a, b *item) int {
-		if orderOf(b, b.group.start).before(orderOf(a, a.group.start)) {
-			return -1
-		}
-		return 1
+		x, y := rank[a], rank[b]
+		return y.compare(&x)
 	})
 	out := make([]Entry, min(n, len(all)))
 	for i := range out {
@@ -274,6 +331,15 @@ func (c *Core) Least(n int) []Entry {
 func (c *Core) IsWaiting(id ID) bool {
 	i := c.items[id]
 	return i != nil && i.group != nil
+}
+
+// Contending is how many entries wait that take part.
+func (c *Core) Contending() int {
+	n := -c.waiting
+	for _, k := range c.ranked {
+		n += k.count
+	}
+	return n
 }
 
 // Waiting is how many entries wait; Running how many run.

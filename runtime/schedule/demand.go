@@ -29,17 +29,6 @@ func NewDemand(amounts map[string]int64) Demand {
 	return d
 }
 
-// last is the amount under which a group of this demand waits at first. Which
-// one does not matter, since all are looked at before it starts; the last by
-// name is mostly slots, which everybody needs and which run out first. The empty
-// demand waits for nothing of nothing.
-func (d Demand) last() Amount {
-	if len(d) == 0 {
-		return Amount{}
-	}
-	return d[len(d)-1]
-}
-
 // key is a text that equal demands share and different ones do not.
 func (d Demand) key() string {
 	var b strings.Builder

@@ -2,6 +2,7 @@ package task
 
 import (
 	"bytes"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -43,9 +44,16 @@ func (c Cache) check(refuse refusal) {
 }
 
 // cacheKey is the key of a spec that gives none.
-func (s Spec) cacheKey() string {
-	sum := sha256.Sum256(append([]byte(s.Kind+"\n"), canonical(s.Payload)...)) // no kind has a line break
-	return "sha256:" + hex.EncodeToString(sum[:])
+func (s Spec) cacheKey(secret [32]byte) string {
+	text := append([]byte(s.Kind+"\n"), canonical(s.Payload)...) // no kind has a line break
+	if secret == [32]byte{} {
+		sum := sha256.Sum256(text)
+		return "sha256:" + hex.EncodeToString(sum[:])
+	}
+	h := hmac.New(sha256.New, secret[:])
+	h.Write([]byte(s.Namespace + "\n")) // so that equal payloads of two namespaces look different
+	h.Write(text)
+	return "hmac:" + hex.EncodeToString(h.Sum(nil))
 }
 
 // cacheLimit is what identical tasks start one at a time by.
@@ -58,6 +66,13 @@ func (s Spec) cacheLimit() LimitName {
 // store keeps it in the same transaction, in place of an older one.
 func (m Mutation) Keeps() bool {
 	return m.Op == Save && m.Guard.State == Running && m.Task.State == Succeeded && m.Task.Cached == CacheMiss
+}
+
+// Kept is a result that others may use.
+type Kept struct {
+	Result  json.RawMessage
+	Of      ID // the task that left it
+	Expires time.Time
 }
 
 // ResultExpires is when the result of t serves others no more.

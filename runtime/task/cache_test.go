@@ -139,6 +139,32 @@ func TestPayloadsThatAHandlerCanTellApartHaveOtherKeys(t *testing.T) {
 	}
 }
 
+func TestASecretHidesPayloadsInCacheKeys(t *testing.T) {
+	seen := map[string]bool{}
+	for _, of := range []struct {
+		secret                   byte
+		namespace, kind, payload string
+	}{
+		{0, "acme", "k", `1`}, {1, "acme", "k", `1`}, {2, "acme", "k", `1`}, {1, "other", "k", `1`}, {1, "acme", "k2", `1`}, {1, "acme", "k", `2`},
+	} {
+		limits := Limits{CacheSecret: [32]byte{of.secret}}
+		key := func(payload string) string {
+			spec, err := limits.Check(Spec{
+				Namespace: of.namespace, Kind: of.kind, Payload: json.RawMessage(payload), Cache: Cache{TTL: time.Hour},
+			}, epoch)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return spec.Cache.Key
+		}
+		got := key(of.payload)
+		if seen[got] || got != key(" "+of.payload) {
+			t.Errorf("%+v has the key %s", of, got)
+		}
+		seen[got] = true
+	}
+}
+
 func TestSuccessSaysHowItCameToItsResult(t *testing.T) {
 	start := func(ttl time.Duration) Task {
 		row := New(specOf(func(s *Spec) { s.Cache.TTL = ttl }), epoch, 1).Task
@@ -179,7 +205,7 @@ func TestIdenticalTasksAndNoOthersShareALimit(t *testing.T) {
 			change(s)
 		})
 		spec.ID = idB
-		tokens := New(spec, epoch, 1).Task.Wants(Queue{}, func(string) bool { return false })
+		tokens := New(spec, epoch, 1).Task.Wants(Queue{}, Kind{}, 0, func(string) bool { return false })
 		if len(tokens) != 1 || tokens[0].Most != tokens[0].Amount || len(tokens[0].Limit.Name) > maxName {
 			t.Fatalf("%+v", tokens)
 		}
@@ -188,7 +214,7 @@ func TestIdenticalTasksAndNoOthersShareALimit(t *testing.T) {
 		}
 		limits[tokens[0].Limit] = fmt.Sprintf("%+v", spec)
 	}
-	if plain := New(specOf(nil), epoch, 1).Task.Wants(Queue{}, func(string) bool { return false }); plain != nil {
+	if plain := New(specOf(nil), epoch, 1).Task.Wants(Queue{}, Kind{}, 0, func(string) bool { return false }); plain != nil {
 		t.Errorf("a task without a cache wants %+v", plain)
 	}
 }

@@ -68,6 +68,8 @@ type StateData struct {
 	Node    string          `json:"node,omitempty"`
 	Worker  string          `json:"worker,omitempty"`
 	RunAt   *Time           `json:"run_at,omitempty"` // of scheduled: when it will be queued
+	Signal  string          `json:"signal,omitempty"` // of blocked: what it waits for; of queued: what it waited for
+	Until   *Time           `json:"until,omitempty"`  // of blocked: how long it waits for a signal
 	Result  json.RawMessage `json:"result,omitempty"`
 	Cache   CacheStatus     `json:"cache,omitempty"` // of a result of a task with a cache
 	Error   *Failure        `json:"error,omitempty"`

@@ -13,14 +13,21 @@ type LimitScope uint8
 
 // The scopes.
 const (
-	OfPool  LimitScope = iota + 1 // how much of a resource is in use
-	OfQueue                       // how many tasks of a queue run
-	OfKey                         // how many tasks with a concurrency key run
-	OfRate                        // how often tasks of a queue start
-	OfCache                       // that identical tasks run one at a time
+	OfPool      LimitScope = iota + 1 // how much of a resource is in use
+	OfQueue                           // how many tasks of a queue run
+	OfKey                             // how many tasks with a concurrency key run
+	OfRate                            // how often tasks of a queue start
+	OfCache                           // that identical tasks run one at a time
+	OfKind                            // how many tasks of a kind run
+	OfKeyRate                         // how often tasks with a rate key start
+	OfSticky                          // on which node tasks with a sticky key run
+	OfNamespace                       // how many tasks of a namespace run
 )
 
-var scopeNames = [...]string{OfPool: "pool", OfQueue: "queue", OfKey: "key", OfRate: "rate", OfCache: "cache"}
+var scopeNames = [...]string{
+	OfPool: "pool", OfQueue: "queue", OfKey: "key", OfRate: "rate", OfCache: "cache", OfKind: "kind", OfKeyRate: "key_rate", OfSticky: "sticky",
+	OfNamespace: "namespace",
+}
 
 // LimitName names a limit. A pool is everybody's, so its Namespace is empty.
 type LimitName struct {
@@ -34,11 +41,17 @@ func (n LimitName) IsZero() bool { return n.Scope == 0 }
 
 // String names the scope as the API does.
 func (s LimitScope) String() string {
-	if s < OfPool || s > OfCache {
+	if s < OfPool || s > OfNamespace {
 		return ""
 	}
 	return scopeNames[s]
 }
+
+// Paces says that the limit is one of how often tasks start.
+func (s LimitScope) Paces() bool { return s == OfRate || s == OfKeyRate }
+
+// NamespaceLimit is the limit of how many tasks of a namespace run.
+func NamespaceLimit(namespace string) LimitName { return LimitName{OfNamespace, namespace, namespace} }
 
 // Compare puts limits in one order, in which everybody locks them.
 func (n LimitName) Compare(m LimitName) int {
@@ -58,6 +71,8 @@ type Token struct {
 	// Most is how much of the limit may be in use as far as this task is concerned;
 	// of a concurrency key, whose limit stands with its tasks. Zero: as the limit says.
 	Most Quantity
+	Rate Rate        // the same of a rate key
+	Home Incarnation // of a sticky key: the node that asks for it
 }
 
 // Pool is a resource of the whole cluster.
@@ -67,10 +82,13 @@ type Pool struct {
 	Used     Quantity
 }
 
-// Rate is at most so many in so long; the zero Rate is no bound.
+// Rate is at most so many in so long; with a Count of 0 it is no bound. Burst is how
+// many may come at once after a rest; 0: a tenth of a second's worth, so that a batch
+// of starts costs no time of its own.
 type Rate struct {
 	Count int
 	Per   time.Duration
+	Burst int
 }
 
 const maxRate = 1_000_000
@@ -101,11 +119,15 @@ func (r Rate) String() string {
 	return ""
 }
 
-// every is the time between two; burst how many may come at once after a rest: a
-// tenth of a second's worth, so that a batch of starts costs no time of its own.
+// every is the time between two.
 func (r Rate) every() time.Duration { return r.Per / time.Duration(r.Count) }
 
-func (r Rate) burst() int64 { return max(1, int64(r.Count)*int64(time.Second/10)/int64(r.Per)) }
+func (r Rate) burst() int64 {
+	if r.Burst > 0 {
+		return int64(r.Burst)
+	}
+	return max(1, int64(r.Count)*int64(time.Second/10)/int64(r.Per))
+}
 
 // Parked is why a task that could run waits for no node: it asked for a token that
 // was not to be had.
@@ -119,8 +141,9 @@ type Parked struct {
 const one Quantity = 1000
 
 // Wants is what an attempt of t needs of limits of the whole cluster, given
-// which of them there are: of its queue, and of the resources it names.
-func (t Task) Wants(q Queue, pool func(resource string) bool) []Token {
+// which of them there are: of its queue, its kind, the resources it names, and its
+// namespace, where running bounds that.
+func (t Task) Wants(q Queue, k Kind, running int, pool func(resource string) bool) []Token {
 	var tokens []Token
 	for name, amount := range t.Resources {
 		if amount > 0 && pool(name) {
@@ -130,6 +153,12 @@ func (t Task) Wants(q Queue, pool func(resource string) bool) []Token {
 	if q.Concurrency > 0 {
 		tokens = append(tokens, Token{Limit: LimitName{OfQueue, t.Namespace, t.Queue}, Amount: one})
 	}
+	if k.Concurrency > 0 {
+		tokens = append(tokens, Token{Limit: LimitName{OfKind, t.Namespace, t.Kind}, Amount: one})
+	}
+	if running > 0 {
+		tokens = append(tokens, Token{Limit: NamespaceLimit(t.Namespace), Amount: one})
+	}
 	if t.ConcurrencyKey != "" {
 		tokens = append(tokens, Token{
 			Limit: LimitName{OfKey, t.Namespace, t.ConcurrencyKey}, Amount: one, Most: one * Quantity(t.ConcurrencyLimit),
@@ -137,6 +166,12 @@ func (t Task) Wants(q Queue, pool func(resource string) bool) []Token {
 	}
 	if q.Rate.Count > 0 {
 		tokens = append(tokens, Token{Limit: LimitName{OfRate, t.Namespace, t.Queue}, Amount: one})
+	}
+	if t.RateKey != "" {
+		tokens = append(tokens, Token{Limit: LimitName{OfKeyRate, t.Namespace, t.RateKey}, Amount: one, Rate: t.Rate})
+	}
+	if t.StickyKey != "" {
+		tokens = append(tokens, Token{Limit: LimitName{OfSticky, t.Namespace, t.StickyKey}, Amount: one, Home: t.Holder})
 	}
 	if t.Cache.TTL > 0 {
 		tokens = append(tokens, Token{Limit: t.cacheLimit(), Amount: one, Most: one})
@@ -156,7 +191,7 @@ func CeilingOf(tasks int) Quantity {
 func held(tokens []Token) []Token {
 	var kept []Token
 	for _, t := range tokens {
-		if t.Limit.Scope != OfRate {
+		if !t.Limit.Scope.Paces() {
 			kept = append(kept, t)
 		}
 	}
@@ -168,9 +203,12 @@ func held(tokens []Token) []Token {
 // locked.
 type Limit struct {
 	Ceiling Quantity  // at most so much in use; negative: any amount
-	Used    Quantity  // never of [OfRate]
-	Rate    Rate      // of [OfRate]
-	Next    time.Time // of [OfRate]: when the next start would be due if all came evenly spaced
+	Used    Quantity  // never of a rate
+	Rate    Rate      // of [OfRate] and [OfKeyRate]
+	Next    time.Time // of a rate: when the next start would be due if all came evenly spaced; of a sticky key: when it is forgotten
+
+	Home  Incarnation // of a sticky key: the node that has it
+	Alone bool        // and is no more
 
 	First int64    // the lowest rank of those parked; [NobodyParked] if there is none
 	Needs Quantity // what that one asks for
@@ -186,6 +224,21 @@ const NobodyParked = math.MaxInt64
 
 // NewLimit is a limit that nobody has set or used.
 func NewLimit() *Limit { return &Limit{Ceiling: -1, First: NobodyParked} }
+
+// Idle says that a limit that stands with its tasks would be made anew just so, and
+// may be forgotten unless somebody is parked on it.
+func (l *Limit) Idle(scope LimitScope, now time.Time) bool {
+	switch scope {
+	case OfKey, OfCache:
+		return l.Used == 0
+	case OfKeyRate:
+		return !l.Next.After(now)
+	case OfSticky:
+		return l.Used == 0 && !l.Next.After(now)
+	default:
+		return false
+	}
+}
 
 // callWithin is for how long a task that was called is expected to ask again.
 const callWithin = time.Second
@@ -277,7 +330,7 @@ func (m Mutation) Ask() Ask {
 }
 
 // Take takes all the tokens asked for, or none. If it is none, the task is to be
-// parked on a limit for so much of it; in vain says that there is no such amount, so
+// parked on a limit for so much of it, or where that is a sticky key bound to its Home; in vain says that there is no such amount, so
 // that nobody has to wait behind it.
 func (t *Till) Take(a Ask) (parked Token, inVain, ok bool) {
 	if a.Called {
@@ -285,8 +338,18 @@ func (t *Till) Take(a Ask) (parked Token, inVain, ok bool) {
 	}
 	for _, token := range a.Tokens {
 		l := t.Limits[token.Limit]
+		if token.Limit.Scope == OfSticky {
+			if l.keepsFrom(token.Home, t.Now) {
+				token.Home = l.Home
+				return token, false, false
+			}
+			continue
+		}
 		if token.Most > 0 {
 			l.Ceiling = token.Most
+		}
+		if token.Rate.Count > 0 {
+			l.Rate = token.Rate
 		}
 		free := l.free(t.Now)
 		fits := free < 0 || token.Amount <= free
@@ -304,6 +367,9 @@ func (t *Till) Take(a Ask) (parked Token, inVain, ok bool) {
 	}
 	for _, token := range a.Tokens {
 		l := t.Limits[token.Limit]
+		if token.Limit.Scope == OfSticky {
+			l.come(token.Home)
+		}
 		if l.Rate.Count > 0 {
 			l.Next = later(l.Next, t.Now).Add(l.Rate.every())
 		} else {
@@ -326,6 +392,12 @@ func (t *Till) answered(tokens []Token) {
 func (t *Till) Give(tokens []Token) {
 	for _, token := range tokens {
 		l := t.Limits[token.Limit]
+		if token.Limit.Scope == OfSticky {
+			if l.Home != token.Home {
+				continue // somebody else has the key since
+			}
+			l.Next = later(l.Next, t.Now.Add(StickyFor))
+		}
 		l.Used = max(0, l.Used-token.Amount)
 	}
 }

@@ -20,9 +20,15 @@ type Limits struct {
 	Result   int           // bytes of result, and of a checkpoint; 1 MiB
 	Event    int           // bytes of one event's data; 256 KiB
 	Log      int64         // bytes of one attempt's event log; 256 MiB
+	Memos    int64         // bytes of what one task remembers of its steps; 16 MiB
 	Delay    time.Duration // how far ahead run_at and deadline may lie; 10 years
 	Attempts int           // the greatest max_attempts; 1000
 	Crashes  int           // nodes a task may take with it before it is given up; 5
+
+	// CacheSecret makes cache keys of payloads, so that they tell nothing of them: all
+	// zeros make a plain hash, from which a payload of which there are not many can be
+	// guessed. Nodes with different ones do not find each other's results.
+	CacheSecret [32]byte
 }
 
 // WithDefaults fills in the defaults.
@@ -33,8 +39,11 @@ func (l Limits) WithDefaults() Limits {
 		Event:    cmp.Or(l.Event, 256<<10),
 		Log:      cmp.Or(l.Log, 256<<20),
 		Delay:    cmp.Or(l.Delay, 10*365*24*time.Hour),
+		Memos:    cmp.Or(l.Memos, 16<<20),
 		Attempts: cmp.Or(l.Attempts, 1000),
 		Crashes:  cmp.Or(l.Crashes, 5),
+
+		CacheSecret: l.CacheSecret,
 	}
 }
 
@@ -49,8 +58,6 @@ const (
 	maxPriority  = 100
 	maxTimeout   = 30 * 24 * time.Hour
 	maxDepth     = 1000
-
-	maxConcurrency = 1_000_000
 )
 
 // DefaultMaxAttempts and DefaultQueue are what a task gets that names none.
@@ -125,7 +132,13 @@ func (l Limits) Check(s Spec, now time.Time) (Spec, error) {
 			refuse("concurrency_limit", "must be between 1 and %d", maxConcurrency)
 		}
 	}
+	s.checkRate(refuse)
 	s.Cache.check(refuse)
+	s.Affinity = s.Affinity.check(refuse)
+	if len(s.StickyKey) > maxKey || !ValidText(s.StickyKey) {
+		refuse("sticky_key", "must be at most %d bytes of printable UTF-8", maxKey)
+	}
+	s.OnDependencyFailure = s.checkDependencies(refuse)
 	if len(s.UniqueKey) > maxKey || !ValidText(s.UniqueKey) {
 		refuse("unique_key", "must be at most %d bytes of printable UTF-8", maxKey)
 	}
@@ -133,42 +146,29 @@ func (l Limits) Check(s Spec, now time.Time) (Spec, error) {
 		return Spec{}, bad
 	}
 	if s.Cache.TTL > 0 && s.Cache.Key == "" {
-		s.Cache.Key = s.cacheKey()
+		s.Cache.Key = s.cacheKey(l.CacheSecret)
 	}
 	// What the store keeps to the microsecond, memory keeps so too.
 	s.RunAt, s.Deadline = s.RunAt.Truncate(time.Microsecond), s.Deadline.Truncate(time.Microsecond)
 	return s, nil
 }
 
-// CheckQueue says, as an [InvalidError], what is wrong with a change of a queue.
-func CheckQueue(c QueueChange) error {
-	var bad InvalidError
-	if !ValidName(c.Name) {
-		bad = append(bad, Violation{"name", fmt.Sprintf("must be 1 to %d of the characters a-z 0-9 . _ -", maxName)})
+func (s Spec) checkRate(refuse refusal) {
+	if len(s.RateKey) > maxKey || !ValidText(s.RateKey) {
+		refuse("rate_key", "must be at most %d bytes of printable UTF-8", maxKey)
 	}
-	if c.Concurrency != nil && (*c.Concurrency < 0 || *c.Concurrency > maxConcurrency) {
-		bad = append(bad, Violation{"concurrency", fmt.Sprintf("must be between 0, which is no bound, and %d", maxConcurrency)})
+	switch paced := s.RateKey != ""; {
+	case !paced && s.Rate.Count != 0:
+		refuse("rate", "belongs to a rate_key")
+	case paced && s.Rate.String() == "":
+		refuse("rate", `must be such as "100/s", "30/m" or "5/h"`)
 	}
-	if c.Rate != nil && *c.Rate != (Rate{}) && c.Rate.String() == "" {
-		bad = append(bad, Violation{"rate", `must be such as "100/s", "30/m" or "5/h"`})
-	}
-	if bad != nil {
-		return bad
-	}
-	return nil
-}
-
-// CheckPool says, as an [InvalidError], what is wrong with a resource of the cluster.
-func CheckPool(c PoolChange) error {
 	switch {
-	case !ValidName(c.Name):
-		return InvalidError{{"name", fmt.Sprintf("must be 1 to %d of the characters a-z 0-9 . _ -", maxName)}}
-	case c.Name == SlotResource:
-		return InvalidError{{"name", "slots are each node's own; bound a queue's concurrency instead"}}
-	case c.Capacity != nil && *c.Capacity < 0:
-		return InvalidError{{"capacity", "must not be negative"}}
+	case s.Rate.Burst < 0 || s.Rate.Burst > maxBurst:
+		refuse("rate_burst", "must be between 0 and %d", maxBurst)
+	case s.RateKey == "" && s.Rate.Burst != 0:
+		refuse("rate_burst", "belongs to a rate_key")
 	}
-	return nil
 }
 
 type refusal func(field, format string, args ...any)
@@ -206,7 +206,7 @@ func checkLabels(labels map[string]string, refuse refusal) {
 		return
 	}
 	for _, k := range slices.Sorted(maps.Keys(labels)) {
-		if k == "" || len(k) > maxName || !ValidText(k) || strings.ContainsAny(k, "=,") {
+		if !validLabel(k) {
 			refuse("labels", "a key must be 1 to %d bytes of printable UTF-8 without = and ,", maxName)
 		}
 		if len(labels[k]) > maxLabel || !ValidText(labels[k]) {

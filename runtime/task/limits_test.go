@@ -50,6 +50,12 @@ func TestSpecIsRefusedFieldByField(t *testing.T) {
 		{"", func(s *Spec) { s.Kind = strings.Repeat("a", 100) }},
 		{"kind", func(s *Spec) { s.Kind = strings.Repeat("a", 101) }},
 		{"queue", func(s *Spec) { s.Queue = "a b" }},
+		{"", func(s *Spec) { s.RateKey, s.Rate = "k", Rate{Count: 1, Per: time.Minute, Burst: maxBurst} }},
+		{"rate", func(s *Spec) { s.RateKey = "k" }},
+		{"rate", func(s *Spec) { s.Rate = Rate{Count: 1, Per: time.Minute} }},
+		{"rate_key", func(s *Spec) { s.RateKey, s.Rate = "\n", Rate{Count: 1, Per: time.Minute} }},
+		{"rate_burst", func(s *Spec) { s.RateKey, s.Rate = "k", Rate{Count: 1, Per: time.Minute, Burst: maxBurst + 1} }},
+		{"rate_burst", func(s *Spec) { s.Rate.Burst = 1 }},
 		{"", func(s *Spec) { s.Priority = -100 }},
 		{"", func(s *Spec) { s.Priority = 100 }},
 		{"priority", func(s *Spec) { s.Priority = -101 }},
@@ -188,7 +194,7 @@ func TestDefaultsAreFilledIn(t *testing.T) {
 }
 
 func TestDefaultsNeverBreakALimit(t *testing.T) {
-	l := Limits{Payload: 4, Result: 1, Event: 1, Log: 1, Delay: time.Millisecond, Attempts: 1, Crashes: 1}
+	l := Limits{Payload: 4, Result: 1, Event: 1, Log: 1, Memos: 1, Delay: time.Millisecond, Attempts: 1, Crashes: 1}
 	got, err := l.Check(Spec{Kind: "a"}, epoch)
 	if err != nil {
 		t.Fatal(err)
@@ -200,7 +206,7 @@ func TestDefaultsNeverBreakALimit(t *testing.T) {
 	if l != l.WithDefaults() {
 		t.Errorf("%+v became %+v", l, l.WithDefaults())
 	}
-	if d := (Limits{}).WithDefaults(); d != (Limits{1 << 20, 1 << 20, 256 << 10, 256 << 20, 87600 * time.Hour, 1000, 5}) {
+	if d := (Limits{}).WithDefaults(); d != (Limits{1 << 20, 1 << 20, 256 << 10, 256 << 20, 16 << 20, 87600 * time.Hour, 1000, 5, [32]byte{}}) {
 		t.Errorf("the defaults are %+v", d)
 	}
 }

@@ -26,6 +26,8 @@ type Step struct {
 	Take   []Token // of limits of the whole cluster, without all of which it may not be
 	Give   []Token // back to them
 	Called bool    // with Take: the task was parked, and may try again
+	Forget bool    // its memos and signals
+	PutOff bool    // the next attempt waits longer, for a place among retries
 }
 
 // New is the birth of a task from a checked spec, held by holder or, with 0,
@@ -33,7 +35,11 @@ type Step struct {
 func New(s Spec, now time.Time, holder Incarnation) Step {
 	t := Task{Spec: s, State: Queued, Holder: holder, Created: now, Ready: now}
 	data := StateData{State: Queued}
-	if s.RunAt.After(now) {
+	switch {
+	case s.depends():
+		t.State, t.Holder = Blocked, 0
+		data = StateData{State: Blocked}
+	case s.RunAt.After(now):
 		t.State, t.Ready = Scheduled, s.RunAt
 		data = StateData{State: Scheduled, RunAt: (*Time)(&s.RunAt)}
 	}
@@ -45,9 +51,11 @@ func New(s Spec, now time.Time, holder Incarnation) Step {
 // for who is parked behind it.
 func (t Task) step(to Task, now time.Time, data StateData) Step {
 	to.Cursor = to.Cursor.In(to.Attempt)
+	to.Bound, to.BoundUntil = 0, time.Time{}
 	s := Step{Task: to, Guard: t.Guard(), Events: []Event{{
 		Task: t.ID, Cursor: to.Cursor, Type: EventState, At: now, Data: mustJSON(data),
 	}}}
+	s.Forget = to.State.Terminal() && t.remembers()
 	if t.State == Running {
 		s.Task.Tokens, s.Give = nil, t.Tokens
 	}
@@ -57,14 +65,18 @@ func (t Task) step(to Task, now time.Time, data StateData) Step {
 	return s
 }
 
-// Due moves a scheduled task to its queue. Its age counts from the time it was
+// Due moves a scheduled task to its queue, and one that waited long enough for a
+// signal. Its age counts from the time it was
 // due, not from when somebody noticed.
 func (t Task) Due(now time.Time) (Step, error) {
+	if t.State == Blocked && t.Awaits != "" {
+		return t.unanswered(now)
+	}
 	if t.State != Scheduled || t.RunAt.After(now) {
 		return Step{}, ErrStale
 	}
 	to := t
-	to.State, to.Ready = Queued, t.RunAt
+	to.State, to.Ready, to.Asleep = Queued, t.RunAt, false
 	return t.step(to, now, StateData{State: Queued, Attempt: t.Attempt, Reason: "due"}), nil
 }
 
@@ -137,32 +149,46 @@ func (t Task) succeed(now time.Time, result json.RawMessage, cached CacheStatus)
 // failure may be retried, attempts are left and the deadline allows; else it
 // has failed. chance is uniform in [0,1).
 func (t Task) Fail(now time.Time, f Failure, chance float64) (Step, error) {
+	return t.FailPaced(now, f, chance, 0)
+}
+
+// Retries says whether a failure lets the running attempt be followed by another.
+func (t Task) Retries(f Failure) bool { return f.Retryable && t.Counted() < t.MaxAttempts }
+
+// FailPaced is Fail where the next attempt has to wait for a place among retries. It
+// waits no longer than the longest wait between attempts, nor past the deadline.
+func (t Task) FailPaced(now time.Time, f Failure, chance float64, place time.Duration) (Step, error) {
 	if t.State != Running {
 		return Step{}, ErrStale
 	}
 	f = bounded(f)
 	to := t
 	to.Failures = t.remembering(f, now)
-	return t.settle(to, now, f, chance), nil
+	return t.settle(to, now, f, chance, place), nil
 }
 
 // settle decides between another attempt and the end, for an attempt of t that
 // has failed. to is the row as it has become so far.
-func (t Task) settle(to Task, now time.Time, f Failure, chance float64) Step {
-	due := now.Add(to.Retry.Backoff(to.Counted(), chance))
-	again := f.Retryable && to.Counted() < to.MaxAttempts && (to.Deadline.IsZero() || due.Before(to.Deadline))
+func (t Task) settle(to Task, now time.Time, f Failure, chance float64, place time.Duration) Step {
+	due, reason := now.Add(to.Retry.Backoff(to.Counted(), chance)), "retry"
+	if later := now.Add(min(place, to.Retry.Max)); later.After(due) && (to.Deadline.IsZero() || later.Before(to.Deadline)) {
+		due, reason = later, "retry_budget"
+	}
+	again := to.Retries(f) && (to.Deadline.IsZero() || due.Before(to.Deadline))
 	if !again {
 		to = to.ended(Failed, now)
 		to.Failure = &f
 		return t.step(to, now, StateData{State: Failed, Attempt: t.Attempt, Error: &f})
 	}
-	data := StateData{State: Queued, Attempt: t.Attempt, Reason: "retry", Error: &f}
+	data := StateData{State: Queued, Attempt: t.Attempt, Reason: reason, Error: &f}
 	to.State, to.Ready, to.RunAt = Queued, now, now
 	if due.After(now) {
 		to.State, to.Ready, to.RunAt = Scheduled, due, due
 		data.State, data.RunAt = Scheduled, (*Time)(&due)
 	}
-	return t.step(to, now, data)
+	s := t.step(to, now, data)
+	s.PutOff = reason != "retry"
+	return s
 }
 
 // remembering is t's list of failed attempts with the current one added, in an
@@ -178,8 +204,8 @@ func (t Task) remembering(f Failure, now time.Time) []AttemptError {
 func (t Task) ended(s State, now time.Time) Task {
 	t.State, t.Finished = s, now
 	t.Holder, t.Suspect = 0, false
-	t.Called = false
-	t.Checkpoint = nil
+	t.Called, t.Awaits, t.Asleep = false, "", false
+	t.Checkpoint, t.Memos, t.MemoBytes = nil, 0, 0
 	return t
 }
 
@@ -241,13 +267,14 @@ func (t Task) Lost(now time.Time, code string, chance float64, most int) Step {
 	}
 	to.Failures = t.remembering(f, now)
 	to.Cursor = Cursor{Attempt: t.Attempt + 1}
-	return t.settle(to, now, f, chance)
+	return t.settle(to, now, f, chance, 0)
 }
 
 // Take is the row as it is once holder holds it.
 func (t Task) Take(holder Incarnation) Step {
 	to := t
 	to.Holder, to.Parked = holder, nil
+	to.Bound, to.BoundUntil = 0, time.Time{}
 	return Step{Task: to, Guard: t.Guard()}
 }
 
@@ -276,5 +303,7 @@ func (t Task) Rerun(now time.Time) (Step, error) {
 	if !to.Deadline.IsZero() && !now.Before(to.Deadline) {
 		to.Deadline = time.Time{} // somebody wants it in spite of the old deadline
 	}
-	return t.step(to, now, StateData{State: Queued, Attempt: t.Attempt, Reason: "retried"}), nil
+	s := t.step(to, now, StateData{State: Queued, Attempt: t.Attempt, Reason: "retried"})
+	s.Forget = true // signals that came too late for it
+	return s, nil
 }

@@ -90,6 +90,8 @@ func stateData(t rapid.TB, e Event) StateData {
 		Node    string          `json:"node"`
 		Worker  string          `json:"worker"`
 		RunAt   *time.Time      `json:"run_at"`
+		Signal  string          `json:"signal"`
+		Until   *time.Time      `json:"until"`
 		Result  json.RawMessage `json:"result"`
 		Error   *struct {
 			Code      *string         `json:"code"`
@@ -114,7 +116,7 @@ func stateData(t rapid.TB, e Event) StateData {
 	}
 	d := StateData{
 		State: state, Attempt: *data.Attempt, Reason: data.Reason, Node: data.Node, Worker: data.Worker,
-		RunAt: (*Time)(data.RunAt), Result: data.Result,
+		RunAt: (*Time)(data.RunAt), Signal: data.Signal, Until: (*Time)(data.Until), Result: data.Result,
 	}
 	if f := data.Error; f != nil {
 		d.Error = &Failure{Code: *f.Code, Message: *f.Message, Retryable: *f.Retryable, Details: f.Details}
@@ -184,7 +186,8 @@ func (l *life) decided(t *rapid.T, s Step, err error, legal bool, refusal error)
 func (l *life) Due(t *rapid.T) {
 	due := l.row.RunAt
 	s, err := l.row.Due(l.now)
-	if l.decided(t, s, err, l.row.State == Scheduled && !l.row.RunAt.After(l.now), ErrStale) && !l.row.Ready.Equal(due) {
+	waits := l.row.State == Scheduled || l.row.State == Blocked && !due.IsZero()
+	if l.decided(t, s, err, waits && !due.After(l.now), ErrStale) && !l.row.Ready.Equal(due) {
 		t.Fatalf("its age counts from %v, it was due at %v", l.row.Ready, due)
 	}
 }
@@ -292,6 +295,60 @@ func (l *life) HandBack(t *rapid.T) {
 	}
 }
 
+func (l *life) Suspend(t *rapid.T) {
+	var why Suspension
+	if rapid.Bool().Draw(t, "for a signal") {
+		why.Signal = "go"
+	}
+	if why.Signal == "" || rapid.Bool().Draw(t, "not for ever") {
+		why.Until = l.now.Add(anyTime(-time.Hour, time.Hour).Draw(t, "until"))
+	}
+	s, err := l.row.Suspend(l.now, why)
+	if !l.decided(t, s, err, l.row.State == Running, ErrStale) {
+		return
+	}
+	l.counted--
+	want := Queued
+	switch {
+	case why.Signal != "":
+		want = Blocked
+	case why.Until.After(l.now):
+		want = Scheduled
+	}
+	if l.row.State != want || l.row.Holder != 0 || l.row.Awaits != why.Signal || l.told.Signal != why.Signal ||
+		l.row.Asleep != (want == Scheduled) || want != Queued && !l.row.RunAt.Equal(why.Until) ||
+		(l.told.Until != nil) != (want == Blocked && !why.Until.IsZero()) {
+		t.Fatalf("suspended for %+v as %+v, which says %+v", why, l.row, l.told)
+	}
+}
+
+func (l *life) Signalled(t *rapid.T) {
+	before := l.row
+	s, err := l.row.Signalled(l.now)
+	if l.decided(t, s, err, before.State == Blocked, ErrStale) &&
+		(l.row.State != Queued || l.row.Awaits != "" || l.told.Signal != before.Awaits || !l.row.Ready.Equal(l.now)) {
+		t.Fatalf("goes on as %+v", l.row)
+	}
+}
+
+// Remember has the attempt note something for those after it.
+func (l *life) Remember(t *rapid.T) {
+	if l.row.State != Running {
+		t.Skip("it does not run")
+	}
+	m := Memo{Kind: MemoKind(rapid.IntRange(1, 5).Draw(t, "kind")), Name: "n", Data: json.RawMessage("1"), At: l.now}
+	before := l.row
+	row, e := before.Remember(l.now, m, time.Second)
+	l.said(t, e)
+	l.row = row
+	if row.Memos != before.Memos+1 || row.MemoBytes != before.MemoBytes+int64(m.Size()) {
+		t.Fatalf("%d memos of %d bytes, %d of %d before", row.Memos, row.MemoBytes, before.Memos, before.MemoBytes)
+	}
+	if err := (Mutation{Op: Save, Task: row, Guard: before.Guard(), Events: []Event{e}, Memos: []Memo{m}}).Check(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // mostCrashes is more than a task of these tests has.
 const mostCrashes = 1 << 20
 
@@ -389,6 +446,9 @@ func (l *life) Check(t *rapid.T) {
 	if !r.State.Terminal() && !r.Finished.IsZero() {
 		t.Fatalf("not ended, but finished at %v", r.Finished)
 	}
+	if r.Awaits != "" && r.State != Blocked || r.Asleep && r.State != Scheduled || r.State.Terminal() && r.Memos+int(r.MemoBytes) != 0 {
+		t.Fatalf("%v waits for %q, asleep %v, with %d memos", r.State, r.Awaits, r.Asleep, r.Memos)
+	}
 	results := map[State][2]bool{Succeeded: {true, false}, Failed: {false, true}}
 	if want := results[r.State]; (r.Result != nil) != want[0] || (r.Failure != nil) != want[1] {
 		t.Fatalf("%v with result %s and error %v", r.State, r.Result, r.Failure)
@@ -435,6 +495,9 @@ func lastState(log []Event) Event {
 func wakeAt(t Task) time.Time {
 	var times []time.Time
 	if t.State == Scheduled {
+		times = append(times, t.RunAt)
+	}
+	if t.State == Blocked && t.Awaits != "" && !t.RunAt.IsZero() {
 		times = append(times, t.RunAt)
 	}
 	if !t.State.Terminal() && !t.Deadline.IsZero() {
@@ -624,7 +687,7 @@ func TestStateEventsSayWhatTheContractSays(t *testing.T) {
 		{running, `1.1 {"state":"running","attempt":1,"node":"n1","worker":"w1"}`},
 		{ok(running.Task.Succeed(at, json.RawMessage(`{"n":1.10}`))), `1.2 {"state":"succeeded","attempt":1,"result":{"n":1.10}}`},
 		{ok(running.Task.Succeed(at, nil)), `1.2 {"state":"succeeded","attempt":1,"result":null}`},
-		{failing, `1.2 {"state":"scheduled","attempt":1,"reason":"retry","run_at":"2026-03-01T12:00:01.001500Z","error":{"code":"x","message":"y","retryable":true,"details":[1]}}`},
+		{failing, `1.2 {"state":"scheduled","attempt":1,"reason":"retry","run_at":"2026-03-01T12:00:00.501500Z","error":{"code":"x","message":"y","retryable":true,"details":[1]}}`},
 		{ok(running.Task.Fail(at, Failure{Code: "x", Retryable: true}, 0)), `1.2 {"state":"queued","attempt":1,"reason":"retry","error":{"code":"x","message":"","retryable":true}}`},
 		{ok(failing.Task.Due(at.Add(time.Second))), `1.3 {"state":"queued","attempt":1,"reason":"due"}`},
 		{ok(running.Task.Fail(at, Failure{Code: "x"}, 0)), `1.2 {"state":"failed","attempt":1,"error":{"code":"x","message":"","retryable":false}}`},

@@ -147,3 +147,19 @@ func (r Resources) String() string {
 	}
 	return b.String()
 }
+
+// ReadResources reads what [Resources.String] gave. What it cannot read it takes for
+// more than anybody has.
+func ReadResources(text string) Resources {
+	r := Resources{}
+	for part := range strings.SplitSeq(text, ",") {
+		if name, amount, ok := strings.Cut(part, "="); ok {
+			q, err := ParseQuantity(amount)
+			if err != nil {
+				q = MaxQuantity
+			}
+			r[name] = q
+		}
+	}
+	return r
+}

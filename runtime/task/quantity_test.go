@@ -143,6 +143,13 @@ func TestEqualDemandsHaveEqualTexts(t *testing.T) {
 	if got := (Resources{"memory": 512 << 20 * 1000, "cpu": 1500, "gpu": 0, "a": 1000}).String(); got != "a=1,cpu=1500m,memory=512Mi" {
 		t.Error(got)
 	}
+	all := Resources{"memory": 512 << 20 * 1000, "cpu": 1500, "a": 1000}
+	if got := ReadResources(all.String()); got.String() != all.String() || len(ReadResources("")) != 0 {
+		t.Errorf("read as %v", got)
+	}
+	if got := ReadResources("cpu=many"); got["cpu"] != MaxQuantity {
+		t.Errorf("read as %v", got)
+	}
 	lane := Task{Spec: Spec{Namespace: "n", Queue: "q", Kind: "k", Resources: Resources{"slots": 1000}}}.Lane()
 	if lane != (Lane{Namespace: "n", Queue: "q", Kind: "k", Demand: "slots=1"}) {
 		t.Errorf("%+v", lane)

@@ -8,7 +8,8 @@ import (
 // Retry is how long a failed task waits before its next attempt: Initial,
 // then Factor times as long each time, spread by ±Jitter (a fraction) so that
 // tasks that failed together do not come back together. No wait is longer than
-// Max: near it the spread goes downwards only.
+// Max: near it the spread goes downwards only. A Jitter of 1 is full: any wait from
+// none to what it would be without.
 type Retry struct {
 	Initial time.Duration
 	Factor  float64
@@ -47,6 +48,9 @@ func (r Retry) Backoff(n int, chance float64) time.Duration {
 	wait := float64(r.Initial) * math.Pow(r.Factor, float64(max(n, 1)-1))
 	wait = min(wait, longest) // also catches +Inf
 	from, to := wait*(1-r.Jitter), min(wait*(1+r.Jitter), longest)
+	if r.Jitter == 1 {
+		to = wait
+	}
 	wait = from + chance*(to-from)
 	if wait < longest {
 		return time.Duration(wait)

@@ -69,6 +69,12 @@ func TestJitterSpreadsTasksThatFailedTogether(t *testing.T) {
 			t.Errorf("failure %d, chance %v: waits %v, want %v", tt.n, tt.chance, got, tt.want)
 		}
 	}
+	r.Jitter = 1
+	for n, most := range map[int]time.Duration{1: 10 * time.Second, 2: 20 * time.Second, 9: 40 * time.Second} {
+		if least, half, all := r.Backoff(n, 0), r.Backoff(n, 0.5), r.Backoff(n, 1); least != 0 || half != most/2 || all != most {
+			t.Errorf("failure %d with full jitter: waits %v, %v, %v", n, least, half, all)
+		}
+	}
 	rapid.Check(t, func(t *rapid.T) {
 		r := anyRetry(t, 1000*time.Hour)
 		r.Jitter, r.Initial, r.Max = max(r.Jitter, 0.01), r.Initial+time.Second, r.Max+time.Second

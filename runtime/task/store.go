@@ -2,7 +2,6 @@ package task
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -30,8 +29,8 @@ type Store interface {
 	Append(ctx context.Context, ms []Mutation) ([]Outcome, error)
 
 	// Claim makes q.Holder the holder of up to q.Limit queued tasks that nobody
-	// holds, lowest rank first over all lanes not left out, and returns them in
-	// that order. Before that it calls parked tasks for which there is room.
+	// holds, lowest rank first over all lanes not left out and that [Claim.May] lets it take
+	// of, and returns them in that order. Before that it calls parked tasks for which there is room.
 	Claim(ctx context.Context, q Claim) ([]Task, error)
 
 	// Due lists up to limit unheld tasks whose WakeAt has come, earliest first, and
@@ -51,20 +50,38 @@ type Store interface {
 	Tasks(ctx context.Context, f Filter) (tasks []Task, next Place, err error)
 
 	// Result reads the result that the newest success of a kind with this cache key
-	// left, and names the task it is of; one that expires at now or before is not found.
-	Result(ctx context.Context, namespace, kind, key string, now time.Time) (result json.RawMessage, of ID, found bool, err error)
+	// left; one that expires at now or before is not found.
+	Result(ctx context.Context, namespace, kind, key string, now time.Time) (kept Kept, found bool, err error)
 
 	// Events reads up to limit events after a cursor, in order; a page may be
 	// shorter than asked where its bodies are large, but is empty only at the
 	// end of the log. The error is [ErrNotFound] where the task is.
 	Events(ctx context.Context, namespace string, id ID, after Cursor, limit int) ([]Event, error)
 
+	// States gives the states of those of the tasks that are there.
+	States(ctx context.Context, namespace string, ids []ID) (map[ID]State, error)
+
+	// Memos gives what a task remembers, in order. The error is [ErrNotFound] where
+	// the task is.
+	Memos(ctx context.Context, namespace string, id ID) ([]Memo, error)
+
+	// Signals gives up to limit signals of a name that a task has not taken, in the
+	// order in which they came.
+	Signals(ctx context.Context, namespace string, id ID, name string, limit int) ([]Signal, error)
+
+	// Unblocked lists up to limit blocked tasks whose dependencies are settled or
+	// whose signal is there, of all namespaces. It lists them until they are saved in another state.
+	Unblocked(ctx context.Context, limit int) ([]Unblocked, error)
+
+	// Schedules lists schedules.
+	Schedules(ctx context.Context, f ScheduleFilter) ([]Schedule, error)
+
 	// Overview counts what there is.
 	Overview(ctx context.Context, s Scope) (Overview, error)
 
 	// Sweep deletes up to limit tasks that ended before r says, with all that
-	// belongs to them, trims logs, drops expired request keys, expired results and
-	// nodes long gone, and returns how many tasks went.
+	// belongs to them, trims logs, drops expired request keys, expired results, nodes
+	// long gone and what is long over of accounts, and returns how many tasks went.
 	Sweep(ctx context.Context, r Retention, limit int) (int, error)
 
 	Close() error
@@ -75,11 +92,18 @@ type Op uint8
 
 // The mutations.
 const (
-	Insert   Op = iota + 1 // a new task
-	Save                   // a task's row and events, under a guard
-	Delete                 // a terminal task and all that belongs to it, under a guard
-	SetQueue               // a queue's settings
-	SetPool                // a resource of the whole cluster
+	Insert       Op = iota + 1 // a new task
+	Save                       // a task's row and events, under a guard
+	Delete                     // a terminal task and all that belongs to it, under a guard
+	SetQueue                   // a queue's settings
+	SetPool                    // a resource of the whole cluster
+	SetKind                    // the settings of a kind
+	PutSignal                  // a signal to a task that has not ended
+	SetSchedule                // a schedule, where it is of the revision it says
+	DropSchedule               // the same, to forget it
+	Fire                       // a schedule's row as after a tick, and a new task, both or none of them
+
+	lastOp = Fire
 )
 
 // Mutation is one write. Which fields matter depends on Op.
@@ -89,9 +113,15 @@ type Mutation struct {
 	Guard      Guard       // Save, Delete
 	Events     []Event     // Insert, Save: appended in the same transaction
 	Checkpoint bool        // Save: Task.Checkpoint is new; otherwise the stored one stays
+	Memos      []Memo      // Save: the last of the Task.Memos that there are then
+	Forget     bool        // Save: the task's memos and signals go
+	Signal     Signal      // PutSignal: to the task of this id and namespace
 	Request    Request     // Insert: the caller's idempotency key, if it gave one
+	Known      bool        // Insert: only if the task is there already, under its id or a key; else [ErrNotFound]
 	Queue      QueueChange // SetQueue
 	Pool       PoolChange  // SetPool
+	Kind       KindChange  // SetKind
+	Schedule   Schedule    // SetSchedule, DropSchedule, Fire
 
 	// Save: what the attempt needs of limits, and what one that is over had. Where
 	// not all of Take is to be had, the task is parked instead of saved: unheld, as
@@ -102,28 +132,12 @@ type Mutation struct {
 	Called bool // with Take: the task was parked, and may try again
 }
 
-// QueueChange changes a queue's settings; what is nil stays.
-type QueueChange struct {
-	Namespace   string
-	Name        string
-	Paused      *bool
-	Concurrency *int
-	Rate        *Rate
-}
-
-// PoolChange sets how much there is of a resource in the whole cluster; nil: it
-// is none of the cluster's any more.
-type PoolChange struct {
-	Name     string
-	Capacity *Quantity
-}
-
 // Mutation is the write that saves the step. A terminal state drops the
 // checkpoint, so that is written too.
 func (s Step) Mutation() Mutation {
 	return Mutation{
 		Op: Save, Task: s.Task, Guard: s.Guard, Events: s.Events, Checkpoint: s.Task.State.Terminal(),
-		Take: s.Take, Give: s.Give, Called: s.Called,
+		Forget: s.Forget, Take: s.Take, Give: s.Give, Called: s.Called,
 	}
 }
 
@@ -134,7 +148,7 @@ func (m Mutation) Check() error {
 		return fmt.Errorf("mutation of task %s: %s: %w", m.Task.ID, fmt.Sprintf(format, args...), ErrInvalid)
 	}
 	switch {
-	case m.Op < Insert || m.Op > SetPool:
+	case m.Op < Insert || m.Op > lastOp:
 		return refuse("unknown op %d", m.Op)
 	case m.Op == SetQueue:
 		if m.Queue.Namespace == "" || m.Queue.Name == "" {
@@ -146,8 +160,24 @@ func (m Mutation) Check() error {
 			return refuse("the pool has no name")
 		}
 		return nil
+	case m.Op == SetKind:
+		if m.Kind.Namespace == "" || m.Kind.Name == "" {
+			return refuse("the kind has no name")
+		}
+		return nil
+	case (m.Op == SetSchedule || m.Op == DropSchedule || m.Op == Fire) && (m.Schedule.Namespace == "" || m.Schedule.Name == ""):
+		return refuse("the schedule has no name")
+	case m.Op == SetSchedule || m.Op == DropSchedule:
+		return nil
 	case m.Task.ID.IsZero() || m.Task.Namespace == "":
 		return refuse("no id or no namespace")
+	case m.Op == PutSignal:
+		if m.Signal.ID.IsZero() || m.Signal.Name == "" {
+			return refuse("a signal without an id or a name")
+		}
+		return nil
+	case len(m.Memos) > 0 && (m.Op != Save || m.Forget || m.Task.State.Terminal() || m.Task.Memos < len(m.Memos)):
+		return refuse("%d memos, of %d", len(m.Memos), m.Task.Memos)
 	case m.Op == Delete && !m.Guard.State.Terminal():
 		return ErrNotTerminal
 	case m.Op != Delete && (m.Task.State < Scheduled || m.Task.State > Cancelled):
@@ -166,6 +196,31 @@ func (m Mutation) Check() error {
 	return nil
 }
 
+// Bytes is how much m brings to be kept, as far as that is counted: payload, result,
+// checkpoint, and the data of events. What takes the place of something else gives
+// the bytes of that back.
+func (m Mutation) Bytes() int64 {
+	n := BytesOf(m.Events) + int64(len(m.Task.Result))
+	if m.Checkpoint || m.Inserts() {
+		n += int64(len(m.Task.Checkpoint))
+	}
+	if m.Inserts() {
+		n += int64(len(m.Task.Payload))
+	}
+	return n
+}
+
+// BytesOf is how much events count.
+func BytesOf(events []Event) (n int64) {
+	for _, e := range events {
+		n += int64(len(e.Data))
+	}
+	return n
+}
+
+// Inserts says that m makes a task.
+func (m Mutation) Inserts() bool { return m.Op == Insert || m.Op == Fire }
+
 // Request is one submission under an idempotency key.
 type Request struct {
 	Key     string   // empty: none
@@ -179,36 +234,23 @@ type Request struct {
 //     unique key or the idempotency key named a task that is there already, or
 //     where the very same task (id and content) was inserted before. It is given
 //     as it stood at some moment of the call
+//   - Insert: [ErrHasCallback] where it is to be the callback of a batch that has one
+//   - Insert: a [MissingError] where it depends on a task that its namespace has not
 //   - Save, Delete: [ErrNotFound] or [ErrStale], which is also what a Save gets
 //     whose events the log has already; [ErrExists] where it would revive a task
 //     whose unique key a live one has; [ErrParked] where the task was parked
+//   - PutSignal: [ErrNotFound]; [ErrTerminal]; [ErrTooManySignals]; [ErrKeyReused]
+//     where another signal to the task has this id. The same one again is kept once
+//   - SetSchedule, DropSchedule, Fire: [ErrNoSchedule]; [ErrStale] where it is of
+//     another revision; [ErrScheduled] where a new one has the name of another. A
+//     Fire that holds is an Insert besides
 //   - any: what [Mutation.Check] found
 type Outcome struct {
 	Existing *Task
 	Err      error
-	Limit    LimitName // with [ErrParked]: the limit it was parked on
-}
-
-// Claim says which tasks a holder wants.
-type Claim struct {
-	Holder Incarnation
-	Kinds  []string // kinds it can run; others are left alone
-	Limit  int
-	Full   []Lane // lanes it holds enough of already
-	Above  *int64 // only ranks lower than this, if set
-}
-
-// Lane is what tasks have in common that can start or wait only together.
-type Lane struct {
-	Namespace string
-	Queue     string
-	Kind      string
-	Demand    string // canonical text of the resources, see [Resources.String]
-}
-
-// Lane is the lane of t.
-func (t Task) Lane() Lane {
-	return Lane{Namespace: t.Namespace, Queue: t.Queue, Kind: t.Kind, Demand: t.Resources.String()}
+	Limit    LimitName   // with [ErrParked]: the limit it was parked on
+	Bound    Incarnation // with [ErrParked]: the node it was bound to instead, as that has its sticky key
+	Settles  bool        // there may be a task for Unblocked
 }
 
 // Filter selects tasks; empty fields select all. Namespace must be set.
@@ -262,6 +304,7 @@ type Node struct {
 	// Peer is where other nodes reach it, and the key it proves itself with there.
 	// Only a store that many nodes share keeps it.
 	Peer    string
+	Labels  map[string]string // what tasks ask for, see [Affinity]
 	Started time.Time
 	Seen    time.Time // last renewal, by the store's clock
 	Left    bool
@@ -269,16 +312,6 @@ type Node struct {
 	// for so much, zero being as much as the store sees fit, and answers with what
 	// it grants, zero where a lease never ends. It is not read back.
 	Lease time.Duration
-}
-
-// Queue is a queue's settings. Concurrency, how many of its tasks may run at once
-// in the whole cluster, is 0 where it is not bounded.
-type Queue struct {
-	Namespace   string
-	Name        string
-	Paused      bool
-	Concurrency int
-	Rate        Rate
 }
 
 // Scope says what to count: one namespace or, empty, all; one batch or, zero,
@@ -289,13 +322,19 @@ type Scope struct {
 }
 
 // Overview is what there is. Counts holds no zeros, ordered by namespace and
-// queue; Queues holds those with settings or tasks, Pools is in the order of
-// names. For a batch only Counts is filled, without regard to queues.
+// queue; Queues holds those with settings or tasks, Kinds those that were ever set,
+// Pools and Volumes are in the order of names. For a batch only Counts is filled, without regard to
+// queues, and Callback.
 type Overview struct {
 	Counts []Count
 	Queues []Queue
+	Kinds  []Kind
 	Pools  []Pool
 	Nodes  []Node
+
+	Volumes []Volume
+
+	Callback ID // of a batch; zero: it has none
 }
 
 // Count is how many tasks of one queue are in one state.
@@ -304,6 +343,13 @@ type Count struct {
 	Queue     string
 	State     State
 	Tasks     int64
+}
+
+// Volume is how many bytes are kept of a namespace: see [Mutation.Bytes]. There is one
+// of each that has any.
+type Volume struct {
+	Namespace string
+	Bytes     int64
 }
 
 // Retention says what may be forgotten.

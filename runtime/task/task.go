@@ -43,7 +43,26 @@ type Spec struct {
 	ConcurrencyKey   string
 	ConcurrencyLimit int
 
+	// Tasks of the namespace with this key start no faster, in the whole cluster,
+	// than the Rate of whichever asked last.
+	RateKey string
+	Rate    Rate
+
 	Cache Cache
+
+	Affinity Affinity
+
+	// Tasks of the namespace with this key run on one node while that lives.
+	StickyKey string
+
+	// It begins when all of these have ended: succeeded, or else it does what
+	// OnDependencyFailure says.
+	DependsOn           []ID
+	OnDependencyFailure OnFailure
+
+	AfterBatch ID // it begins when all tasks of this batch have ended; it is the batch's callback
+
+	Tick Tick // of the schedule that submitted it; zero: none did
 }
 
 // Task is one task's row: what was asked, and how far it has come.
@@ -57,18 +76,24 @@ type Task struct {
 	Crashes  int  // attempts that died with their node
 	Suspect  bool // was held, perhaps already run, by a node that died
 
-	Holder Incarnation // the node that alone may change it; 0: unheld
-	Tokens []Token     // what its attempt holds of limits of the whole cluster, while it runs
-	Parked *Parked     // the limit it waits for, if it does; unheld then
-	Called bool        // it was parked, and may try again
-	Node   string      // name of the node that runs it, or last ran it
-	Worker string      // the same of the worker
+	Holder     Incarnation // the node that alone may change it; 0: unheld
+	Tokens     []Token     // what its attempt holds of limits of the whole cluster, while it runs
+	Parked     *Parked     // the limit it waits for, if it does; unheld then
+	Called     bool        // it was parked, and may try again
+	Bound      Incarnation // the node it waits for, which has its sticky key; unheld then
+	BoundUntil time.Time
+	Awaits     string // blocked: the signal it waits for, until RunAt if that is set; empty: other tasks
+	Asleep     bool   // scheduled: it runs already, and sleeps
+	Node       string // name of the node that runs it, or last ran it
+	Worker     string // the same of the worker
 
 	Cursor   Cursor // of the newest event
 	LogStart Cursor // the first event still in the log, where retention took some; else zero
 
 	Progress   *Progress
 	Checkpoint json.RawMessage // what the handler wants back in its next attempt; nil: nothing
+	Memos      int             // how many it has
+	MemoBytes  int64           // their sizes together
 	Result     json.RawMessage
 	Cached     CacheStatus // of a task with a cache: how it came to its result
 	Failure    *Failure
@@ -98,7 +123,9 @@ func (t Task) WakeAt() time.Time {
 	switch {
 	case t.State.Terminal():
 		return time.Time{}
-	case t.State != Scheduled:
+	case t.Bound != 0 && (t.Deadline.IsZero() || t.BoundUntil.Before(t.Deadline)):
+		return t.BoundUntil
+	case t.State != Scheduled && (t.State != Blocked || t.Awaits == "" || t.RunAt.IsZero()):
 		return t.Deadline
 	case t.Deadline.IsZero() || t.RunAt.Before(t.Deadline):
 		return t.RunAt

@@ -6,6 +6,10 @@ import "time"
 type Submission struct {
 	Spec    Spec
 	Request Request // the caller's idempotency key, if it gave one
+
+	Named    bool // the caller gave it its id, by which it may be there already
+	Late     bool // it is taken also where it cannot be expected to meet its deadline
+	Together bool // it is taken only with all others of the call that say so
 }
 
 // Submitted is what became of a submission. With Err nil the task is on disk.
@@ -17,18 +21,26 @@ type Submitted struct {
 
 // Reasons why a task is not running.
 const (
-	WaitsForTime      = "time"        // until Until
-	WaitsForResource  = "resources"   // Resource is short now
-	WaitsForever      = "impossible"  // no node has that much of Resource
-	WaitsForLimit     = "concurrency" // as many as may run at once do so, by Limit
-	WaitsForRate      = "rate"        // tasks of its queue start no faster
-	WaitsForResult    = "cache"       // an identical task runs, whose result it may use
-	WaitsPaused       = "paused"      // its queue is paused
-	WaitsForHandler   = "no_handler"  // nobody serves its kind
-	WaitsForItsTurn   = "order"       // others stand before it
-	WaitsInBacklog    = "backlog"     // no node holds it yet
-	WaitsForNode      = "shutdown"    // the node is draining
-	WaitsForItsWorker = "starting"    // has been picked and is about to run
+	WaitsForTime      = "time"         // until Until
+	WaitsForResource  = "resources"    // Resource is short now
+	WaitsForever      = "impossible"   // no node has that much of Resource
+	WaitsForLimit     = "concurrency"  // as many as may run at once do so, by Limit
+	WaitsForRate      = "rate"         // tasks of its queue or with its rate key start no faster
+	WaitsForResult    = "cache"        // an identical task runs, whose result it may use
+	WaitsPaused       = "paused"       // its queue is paused
+	WaitsForHandler   = "no_handler"   // nobody serves its kind
+	WaitsForWorkers   = "workers"      // the workers that serve its kind have all their Slots taken, or are away
+	WaitsForItsTurn   = "order"        // others stand before it
+	WaitsForReserved  = "reservation"  // what is free is kept for another, which it would delay
+	WaitsInBacklog    = "backlog"      // no node holds it yet
+	WaitsForOthers    = "dependencies" // tasks it depends on have not ended
+	WaitsForBatch     = "batch"        // tasks of the batch it is the callback of have not ended
+	WaitsForSignal    = "signal"       // that somebody sends it
+	WaitsForPlacement = "placement"    // no node that lives has the labels it requires
+	WaitsForSticky    = "sticky"       // the node that has its sticky key does not hold it yet
+	WaitsForBreaker   = "breaker"      // tasks of its kind have failed, and none starts until Until
+	WaitsForNode      = "shutdown"     // the node is draining
+	WaitsForItsWorker = "starting"     // has been picked and is about to run
 )
 
 // Waiting is why a task is not running.
@@ -40,7 +52,16 @@ type Waiting struct {
 	Limit    LimitName // of concurrency and rate, and of resources where they are the cluster's
 	Most     Quantity  // that may be in use of Limit
 	Position int       // 1 is next; 0 not known
+	Pending  int       // of dependencies and batch: how many tasks have not ended
+	Tasks    []ID      // the first of them
 	Until    time.Time
+	Signal   string   // of signal
+	Require  Selector // of placement
+	Node     string   // of sticky
+	Slots    int      // of workers: how many there are
+	// ExpectedStart is when it starts if everything runs as long as such tasks do;
+	// zero where nobody can tell.
+	ExpectedStart time.Time
 }
 
 // Explanation is everything that can be said about a task's waiting. Waiting is
@@ -59,15 +80,21 @@ type Gauge struct {
 	Used     Quantity
 }
 
-// Worker is something that runs tasks: a node's local handlers.
+// Worker is something that runs tasks: a node's local handlers, or a worker elsewhere
+// that is connected to it.
 type Worker struct {
-	ID      string
-	Name    string
-	Node    string
-	Kinds   []string
-	Slots   Quantity
-	Running int
-	Since   time.Time
+	ID        string
+	Name      string
+	Node      string
+	Labels    map[string]string // its node's, unless it has its own
+	Namespace string            // whose tasks it runs; empty: all
+	State     string            // one of those in worker.go
+	Kinds     []string
+	Slots     Quantity
+	Resources Resources // of a worker elsewhere: what it has, its slots among it
+	Running   int
+	Since     time.Time
+	Tripped   []Tripped // breakers of its kinds that are not closed
 }
 
 // Stats is what nodes count since their start. Since is the earliest.

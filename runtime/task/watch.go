@@ -114,7 +114,7 @@ const (
 	Subscribed FrameKind = iota + 1 // answers a subscription: Task, or Tasks for a feed
 	Refused                         // answers a subscription: Err
 	Happened                        // Event
-	Ended                           // the watched task's terminal event has been shown
+	Ended                           // the watched task's terminal event has been shown, or all tasks of the batch have ended
 	Gap                             // events are gone; First is the first still there
 	Reset                           // a feed could not keep up: Tasks is the newest view
 	Goodbye                         // the node is going away; come back after Delay
@@ -133,6 +133,8 @@ type Frame struct {
 	Tasks []Task
 	Err   error
 	Delay time.Duration
+	// Counts, of Ended: how many of the batch's tasks ended in which state.
+	Counts []Count
 
 	once    sync.Once
 	encoded any

@@ -10,9 +10,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/go-chi/chi/v5"
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
@@ -21,7 +23,10 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// The actor library lets its dead-letter ticker live for a second.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/asynkron/protoactor-go/actor.NewDeadLetter.NewThrottle.func4.1"))
+}
 
 // front is a server under test with the fake behind it.
 type front struct {
@@ -61,7 +66,32 @@ func (f *front) do(tb testing.TB, method, path, body string, headers ...string) 
 	f.ServeHTTP(w, r)
 	res := w.Result()
 	defer res.Body.Close()
-	return checked(tb, res)
+	re := checked(tb, res)
+	f.foretold(tb, method, path, re)
+	return re
+}
+
+// foretold fails the test unless the document has the status and, of a problem, the
+// code that a call was answered with.
+func (f *front) foretold(tb testing.TB, method, path string, r reply) {
+	tb.Helper()
+	route := f.mux.Find(chi.NewRouteContext(), method, path)
+	op := f.operation(method, route)
+	if op == nil {
+		return
+	}
+	described := op.Responses[strconv.Itoa(r.StatusCode)]
+	if described == nil {
+		tb.Errorf("%s %s was answered with %d, of which the document does not know: %s", method, route, r.StatusCode, r.body)
+		return
+	}
+	if r.StatusCode < 400 {
+		return
+	}
+	shared := f.huma.OpenAPI().Components.Responses[strings.TrimPrefix(described.Ref, "#/components/responses/")]
+	if code := r.problem(tb).Code; shared.Content[mediaProblem].Examples[code] == nil {
+		tb.Errorf("%s %s was answered with %s, of which the document does not know", method, route, code)
+	}
 }
 
 // checked reads an answer, and validates every error as a problem.

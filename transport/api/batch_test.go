@@ -304,3 +304,27 @@ func TestLinesThatComeTooFastWait(t *testing.T) {
 		t.Errorf("asked %d times: %s", refused, r.body)
 	}
 }
+
+func TestBatchHasACallback(t *testing.T) {
+	f := newFront(Config{})
+	made := as[transport.BatchAccepted](t, f.do(t, "POST", "/v1/batches", `{"tasks":[`+echo+`],"callback":{"kind":"done","priority":5}}`).want(t, 201))
+	if len(made.IDs) != 1 || made.Callback == "" {
+		t.Fatalf("%+v", made)
+	}
+	v := as[transport.Task](t, f.do(t, "GET", "/v1/tasks/"+made.Callback, "").want(t, 200))
+	if v.AfterBatch != made.BatchID || v.BatchID != "" || v.State != task.Blocked || v.Kind != "done" {
+		t.Errorf("%+v", v)
+	}
+	status := as[transport.BatchStatus](t, f.do(t, "GET", "/v1/batches/"+made.BatchID, "").want(t, 200))
+	if status.Total != 1 || status.Progress != 0 || status.Done || status.Callback != made.Callback {
+		t.Errorf("%+v", status)
+	}
+	two := as[transport.BatchAccepted](t, f.do(t, "POST", "/v1/batches", `{"tasks":[`+echo+`]}`).want(t, 201))
+	call := as[transport.Task](t, f.do(t, "POST", "/v1/batches/"+two.BatchID+"/callback", `{"kind":"done"}`).want(t, 201))
+	if call.AfterBatch != two.BatchID {
+		t.Errorf("%+v", call)
+	}
+	if got := f.do(t, "POST", "/v1/batches", `{"tasks":[`+echo+`],"callback":{"kind":"K"}}`).want(t, 422).paths(t); got[0] != "callback.kind" {
+		t.Errorf("%v", got)
+	}
+}

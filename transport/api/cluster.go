@@ -10,6 +10,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/troupe-run/troupe/runtime/access"
 	"github.com/troupe-run/troupe/runtime/task"
 	"github.com/troupe-run/troupe/transport"
 )
@@ -19,24 +20,34 @@ func (s *Server) clusterRoutes() {
 	get := func(id, path, summary string) huma.Operation {
 		return huma.Operation{OperationID: id, Method: http.MethodGet, Path: path, Tags: tags, Summary: summary}
 	}
-	route(s, get("list-queues", "/v1/queues", "List queues"), nil, s.queues)
-	route(s, huma.Operation{
+	route(s, reads, get("list-queues", "/v1/queues", "List queues"), nil, s.queues)
+	route(s, administers, huma.Operation{
 		OperationID: "change-queue", Method: http.MethodPatch, Path: "/v1/queues/{name}", Tags: tags,
 		Summary: "Change a queue's settings", Description: "A queue need not have been used before.",
 	}, jsonBody[transport.QueueChange](s, true), s.changeQueue)
-	route(s, get("list-workers", "/v1/workers", "List workers"), nil, s.workers)
-	route(s, get("list-nodes", "/v1/nodes", "List nodes"), nil, s.nodes)
-	route(s, get("list-resources", "/v1/resources", "List resources: capacity and use"), nil, s.resources)
-	route(s, huma.Operation{
+	route(s, reads, get("list-kinds", "/v1/kinds", "List kinds: those that are served or set"), nil, s.kinds)
+	route(s, administers, huma.Operation{
+		OperationID: "change-kind", Method: http.MethodPatch, Path: "/v1/kinds/{name}", Tags: tags,
+		Summary: "Change a kind's settings", Description: "Nobody need serve the kind.",
+	}, jsonBody[transport.KindChange](s, true), s.changeKind)
+	route(s, reads, get("list-workers", "/v1/workers", "List workers"), nil, s.workers)
+	route(s, administers, huma.Operation{
+		OperationID: "drain-worker", Method: http.MethodPost, Path: "/v1/workers/{id}/drain", Tags: tags, DefaultStatus: http.StatusNoContent,
+		Summary:     "Have a worker take no more tasks and finish those it has",
+		Description: "The worker may be connected to any node. A node's own handlers go when the node is stopped.",
+	}, nil, s.drainWorker)
+	route(s, reads, get("list-nodes", "/v1/nodes", "List nodes"), nil, s.nodes)
+	route(s, reads, get("list-resources", "/v1/resources", "List resources: capacity and use"), nil, s.resources)
+	route(s, operates, huma.Operation{
 		OperationID: "set-resource", Method: http.MethodPut, Path: "/v1/resources/{name}", Tags: tags,
 		Summary:     "Set how much there is of a resource in the whole cluster",
 		Description: "Tasks that name it hold their share of it while they run, on whatever node. Where nodes have a capacity of that name too, both bounds hold.",
 	}, jsonBody[transport.PoolChange](s, true), s.setResource)
-	route(s, huma.Operation{
+	route(s, operates, huma.Operation{
 		OperationID: "remove-resource", Method: http.MethodDelete, Path: "/v1/resources/{name}", Tags: tags,
 		Summary: "Make a resource none of the cluster's", DefaultStatus: http.StatusNoContent,
 	}, nil, s.removeResource)
-	route(s, get("get-stats", "/v1/stats", "Count what there is and what has been done"), nil, s.stats)
+	route(s, reads, get("get-stats", "/v1/stats", "Count what there is and what has been done"), nil, s.stats)
 }
 
 type none struct{}
@@ -51,13 +62,17 @@ func queuesOf(o task.Overview) []transport.Queue {
 	byName := make(map[string]*transport.Queue)
 	queue := func(name string) *transport.Queue {
 		if byName[name] == nil {
-			byName[name] = &transport.Queue{Name: name, Counts: make(map[string]int64)}
+			q := transport.QueueOf(task.Queue{Name: name})
+			q.Counts = make(map[string]int64)
+			byName[name] = &q
 		}
 		return byName[name]
 	}
 	for _, q := range o.Queues {
 		it := queue(q.Name)
-		it.Paused, it.Concurrency, it.Rate = q.Paused, q.Concurrency, q.Rate.String()
+		counts := it.Counts
+		*it = transport.QueueOf(q)
+		it.Counts = counts
 	}
 	for _, c := range o.Counts {
 		queue(c.Queue).Counts[c.State.String()] += c.Tasks
@@ -82,32 +97,32 @@ func (s *Server) changeQueue(ctx context.Context, in *queueInput) (*answer[trans
 		return nil, err
 	}
 	if change == (transport.QueueChange{}) {
-		return nil, invalid("", "names nothing to change: give paused, concurrency or rate")
+		return nil, invalid("", "names nothing to change: give paused, concurrency, rate, burst, weight, policy, placement or max_queued")
 	}
-	c := task.QueueChange{Namespace: namespace(ctx), Name: in.Name, Paused: change.Paused, Concurrency: change.Concurrency}
-	if change.Rate != nil {
-		rate, err := task.ParseRate(*change.Rate)
-		if err != nil {
-			return nil, invalid("rate", `must be such as "100/s", "30/m" or "5/h", or empty`)
-		}
-		c.Rate = &rate
+	c, err := change.Of(namespace(ctx), in.Name)
+	if err != nil {
+		return nil, invalid("rate", `must be such as "100/s", "30/m" or "5/h", or empty`)
 	}
 	q, err := s.tasks.SetQueue(ctx, c)
 	if err != nil {
 		return nil, aboutRequest(err)
 	}
-	return &answer[transport.Queue]{transport.Queue{
-		Name: q.Name, Paused: q.Paused, Concurrency: q.Concurrency, Rate: q.Rate.String(),
-	}}, nil
+	s.note(ctx, "queue.change", in.Name, change)
+	return &answer[transport.Queue]{transport.QueueOf(q)}, nil
 }
 
 // aboutRequest says of an invalid setting what it says of an invalid request: it is
 // no task that is wrong.
 func aboutRequest(err error) error {
-	if bad, ok := errors.AsType[task.InvalidError](err); ok {
-		return invalid(bad[0].Field, bad[0].Message)
+	bad, ok := errors.AsType[task.InvalidError](err)
+	if !ok {
+		return err
 	}
-	return err
+	p := newProblem("invalid_request", "The request is not valid.")
+	for _, v := range bad {
+		p.Errors = append(p.Errors, transport.FieldError{Path: v.Field, Message: v.Message})
+	}
+	return p
 }
 
 type resourceInput struct {
@@ -125,6 +140,7 @@ func (s *Server) setResource(ctx context.Context, in *resourceInput) (*answer[tr
 	if err := s.tasks.SetPool(ctx, task.PoolChange{Name: in.Name, Capacity: change.Capacity}); err != nil {
 		return nil, aboutRequest(err)
 	}
+	s.note(ctx, "resource.set", in.Name, change)
 	all, err := s.resources(ctx, nil)
 	if err != nil {
 		return nil, err
@@ -137,19 +153,35 @@ func (s *Server) setResource(ctx context.Context, in *resourceInput) (*answer[tr
 }
 
 func (s *Server) removeResource(ctx context.Context, in *resourceInput) (*struct{}, error) {
-	return nil, aboutRequest(s.tasks.SetPool(ctx, task.PoolChange{Name: in.Name}))
+	if err := s.tasks.SetPool(ctx, task.PoolChange{Name: in.Name}); err != nil {
+		return nil, aboutRequest(err)
+	}
+	s.note(ctx, "resource.remove", in.Name, nil)
+	return nil, nil
 }
 
 func (s *Server) workers(ctx context.Context, _ *none) (*answer[transport.WorkerList], error) {
-	workers, err := s.tasks.Workers(ctx)
+	workers, err := s.tasks.Workers(ctx, namespace(ctx))
 	list := transport.WorkerList{Workers: make([]transport.Worker, len(workers))}
 	for i, w := range workers {
 		list.Workers[i] = transport.Worker{
-			ID: w.ID, Name: w.Name, Node: w.Node, Kinds: append([]string{}, w.Kinds...),
-			Slots: w.Slots, Running: w.Running, Since: task.Time(w.Since),
+			ID: w.ID, Name: w.Name, Node: w.Node, Labels: w.Labels, Kinds: append([]string{}, w.Kinds...),
+			Slots: w.Slots, Running: w.Running, Since: task.Time(w.Since), State: w.State,
 		}
 	}
 	return &answer[transport.WorkerList]{list}, err
+}
+
+type workerInput struct {
+	ID string `path:"id"`
+}
+
+func (s *Server) drainWorker(ctx context.Context, in *workerInput) (*struct{}, error) {
+	if err := s.tasks.DrainWorker(ctx, namespace(ctx), in.ID); err != nil {
+		return nil, err
+	}
+	s.note(ctx, "worker.drain", in.ID, nil)
+	return nil, nil
 }
 
 func (s *Server) nodes(ctx context.Context, _ *none) (*answer[transport.NodeList], error) {
@@ -157,7 +189,7 @@ func (s *Server) nodes(ctx context.Context, _ *none) (*answer[transport.NodeList
 	list := transport.NodeList{Nodes: make([]transport.Node, len(overview.Nodes))}
 	for i, n := range overview.Nodes {
 		list.Nodes[i] = transport.Node{
-			Name: n.Name, Incarnation: int64(n.Incarnation), Address: n.Address,
+			Name: n.Name, Incarnation: int64(n.Incarnation), Address: n.Address, Labels: n.Labels,
 			StartedAt: task.Time(n.Started), SeenAt: task.Time(n.Seen), Left: n.Left,
 		}
 	}
@@ -197,12 +229,26 @@ func (s *Server) resources(ctx context.Context, _ *none) (*answer[transport.Reso
 	return &answer[transport.ResourceList]{list}, err
 }
 
+// stats counts what the caller's namespace has. What nodes have counted is of all
+// namespaces, so it is the operator's to see.
 func (s *Server) stats(ctx context.Context, _ *none) (*answer[transport.Stats], error) {
-	t, err := s.tasks.Stats(ctx, namespace(ctx))
+	of := namespace(ctx)
+	t, err := s.tasks.Stats(ctx, of)
+	if err != nil {
+		return nil, err
+	}
+	usage, err := s.tasks.Usage(ctx, of)
+	if err != nil {
+		return nil, err
+	}
+	if of != access.Operator {
+		t = task.Stats{Since: t.Since, Overview: t.Overview, Waiting: int(usage.Queued), Running: int(usage.Running)}
+	}
 	stats := transport.Stats{
 		Since: task.Time(t.Since), Counts: make(map[string]int64), Queues: queuesOf(t.Overview),
 		Submitted: t.Submitted, Started: t.Started, Ended: make(map[string]uint64), Retried: t.Retried,
 		Held: t.Held, Waiting: t.Waiting, Running: t.Running, Watchers: t.Watchers,
+		Usage: transport.UsageOf(usage), Quota: transport.QuotaOf(s.tasks.Tenant(of)),
 	}
 	for _, c := range t.Overview.Counts {
 		stats.Counts[c.State.String()] += c.Tasks
@@ -210,5 +256,5 @@ func (s *Server) stats(ctx context.Context, _ *none) (*answer[transport.Stats], 
 	for state, n := range t.Ended {
 		stats.Ended[state.String()] = n
 	}
-	return &answer[transport.Stats]{stats}, err
+	return &answer[transport.Stats]{stats}, nil
 }

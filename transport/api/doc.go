@@ -4,10 +4,10 @@
 // package transport. It decides nothing about tasks; what it does decide is who
 // gets in and how much of it:
 //
-//	request ── visit ─── host, origin ─── bounds ─── route ─── call ─── answer
-//	             │            │              │                    │
-//	      id, log, panic   421, 403         429         problem, logged here if
-//	        and metrics                                  it is one of our own
+//	request ── visit ─── host, origin ─── bounds ─── identify ─── route ─── call ─── answer
+//	             │            │              │           │           │         │
+//	      id, log, panic   421, 403         429      401, 429   403: scope   problem, logged here
+//	        and metrics                                                      if it is one of our own
 //
 // # Promises
 //
@@ -27,8 +27,8 @@
 //
 // A request that streams or waits (events, result?wait, Prefer: wait, NDJSON)
 // leaves the bound of short requests for that of long ones: [visit.hold]. All of
-// them end when [Server.Run] is told to stop. WebSockets do not: the handler
-// behind /v1/ws closes its own.
+// them end when [Server.Run] is told to stop, and soon after the credential they
+// were opened with: [Server.lasting]. WebSockets are closed by their own handlers.
 //
 // # Loopback
 //

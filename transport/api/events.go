@@ -13,16 +13,16 @@ import (
 
 type eventInput struct {
 	ID          string `path:"id" doc:"The task's UUID"`
-	After       string `query:"after" example:"1.42" doc:"Only events behind this cursor"`
+	After       string `query:"after" example:"0.1" doc:"Only events behind this cursor"`
 	Limit       int    `query:"limit" default:"100" minimum:"1" maximum:"1000" doc:"Of a page; a stream has none"`
-	LastEventID string `header:"Last-Event-ID" doc:"Of a stream: goes before after"`
+	LastEventID string `header:"Last-Event-ID" example:"0.1" doc:"Of a stream: goes before after"`
 }
 
 // written is the output of a call that has answered by itself.
 type written struct{}
 
 func (s *Server) eventRoute() {
-	route(s, huma.Operation{
+	route(s, reads, huma.Operation{
 		OperationID: "get-events", Method: http.MethodGet, Path: "/v1/tasks/{id}/events", Tags: []string{"tasks"},
 		Summary: "Get a task's events, as a page or as a live stream",
 		Description: "With `Accept: text/event-stream` the answer is a stream of server-sent events that follows the task: " +

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"iter"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/troupe-run/troupe/runtime/access"
 	"github.com/troupe-run/troupe/runtime/task"
 )
 
@@ -22,6 +24,8 @@ type fake struct {
 	read    func() error // before each read of a task
 	ready   error
 	explain *task.Waiting
+	signal  error // of PutSignal
+	signals []task.Signal
 
 	mu       sync.Mutex
 	tasks    map[task.ID]task.Task
@@ -30,7 +34,9 @@ type fake struct {
 	ids      map[string]task.ID // by idempotency key
 	queues   map[string]task.Queue
 	pools    map[string]task.Quantity
-	changed  chan struct{} // closed at every change
+	kinds    []task.Kind
+	timed    []task.Schedule // by name
+	changed  chan struct{}   // closed at every change
 	batches  [][]task.Submission
 }
 
@@ -45,6 +51,12 @@ func newFake() *fake {
 // id is the n-th id that the fake gives.
 func id(n int) task.ID {
 	return task.ID{0x01, 0x93, 6: 0x70, 8: 0x80, 14: byte(n >> 8), 15: byte(n)}
+}
+
+// CheckDependencies implements [api.Tasks].
+func (*fake) CheckDependencies(_ context.Context, specs []task.Spec) (int, error) {
+	_, err := task.InOrder(specs)
+	return -1, err
 }
 
 func (f *fake) Enqueue(_ context.Context, subs []task.Submission) []task.Submitted {
@@ -318,15 +330,19 @@ func (f *fake) Overview(_ context.Context, scope task.Scope) (task.Overview, err
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	o := task.Overview{Nodes: []task.Node{{
-		Incarnation: 3, Name: "n1", Address: "127.0.0.1:8080", Started: epoch, Seen: epoch.Add(time.Minute),
+		Incarnation: 3, Name: "n1", Address: "127.0.0.1:8080", Labels: map[string]string{"os": "linux", "zone": "a"}, Started: epoch, Seen: epoch.Add(time.Minute),
 	}}}
 	for _, q := range f.queues {
 		o.Queues = append(o.Queues, q)
 	}
+	o.Kinds = f.kinds
 	for name, capacity := range f.pools {
 		o.Pools = append(o.Pools, task.Pool{Name: name, Capacity: capacity, Used: 1000})
 	}
 	for _, t := range f.tasks {
+		if !scope.Batch.IsZero() && scope.Batch == t.AfterBatch {
+			o.Callback = t.ID
+		}
 		if scope.Batch.IsZero() || scope.Batch == t.BatchID {
 			o.Counts = append(o.Counts, task.Count{Queue: t.Queue, State: t.State, Tasks: 1})
 		}
@@ -347,23 +363,31 @@ func (f *fake) SetPool(_ context.Context, c task.PoolChange) error {
 func (f *fake) SetQueue(_ context.Context, c task.QueueChange) (task.Queue, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	q := f.queues[c.Name]
-	q.Name = c.Name
-	if c.Paused != nil {
-		q.Paused = *c.Paused
-	}
-	if c.Concurrency != nil {
-		q.Concurrency = *c.Concurrency
-	}
-	if c.Rate != nil {
-		q.Rate = *c.Rate
-	}
+	q := c.Of(f.queues[c.Name])
 	f.queues[c.Name] = q
 	return q, task.CheckQueue(c)
 }
 
-func (f *fake) Workers(context.Context) ([]task.Worker, error) {
-	return []task.Worker{{ID: "w1", Name: "n1", Node: "n1", Slots: 8000, Running: 2, Since: epoch}}, nil
+func (f *fake) SetKind(_ context.Context, c task.KindChange) (task.Kind, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i := slices.IndexFunc(f.kinds, func(k task.Kind) bool { return k.Name == c.Name })
+	if i < 0 {
+		i, f.kinds = len(f.kinds), append(f.kinds, task.Kind{})
+	}
+	f.kinds[i] = c.Of(f.kinds[i])
+	return f.kinds[i], task.CheckKind(c)
+}
+
+func (f *fake) DrainWorker(_ context.Context, _, id string) error {
+	if id == "w1" {
+		return nil
+	}
+	return task.ErrNoWorker
+}
+
+func (f *fake) Workers(context.Context, string) ([]task.Worker, error) {
+	return []task.Worker{{ID: "w1", Name: "n1", Node: "n1", Labels: map[string]string{"zone": "a"}, Slots: 8000, Running: 2, Since: epoch, State: task.WorkerConnected}}, nil
 }
 
 func (f *fake) Resources(context.Context) ([]task.Gauge, error) {
@@ -382,4 +406,122 @@ func (f *fake) Stats(ctx context.Context, namespace string) (task.Stats, error) 
 	}, err
 }
 
+// Tenant implements [api.Tasks].
+func (*fake) Tenant(namespace string) access.Tenant {
+	return access.Tenant{Namespace: namespace, Queued: 100}
+}
+
+// TenantsChanged implements [api.Tasks].
+func (*fake) TenantsChanged(context.Context) error { return nil }
+
+// Usage implements [api.Tasks].
+func (*fake) Usage(context.Context, string) (access.Usage, error) {
+	return access.Usage{Queued: 7, Running: 2}, nil
+}
+
 func (f *fake) Ready(context.Context) error { return f.ready }
+
+func (f *fake) PutSignal(_ context.Context, _ string, id task.ID, s task.Signal) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t, ok := f.tasks[id]
+	switch {
+	case f.signal != nil:
+		return f.signal
+	case !ok:
+		return task.ErrNotFound
+	case t.State.Terminal():
+		return task.ErrTerminal
+	}
+	f.signals = append(f.signals, s)
+	return nil
+}
+
+// at is where a schedule is, or would be.
+func (f *fake) at(name string) (int, bool) {
+	return slices.BinarySearchFunc(f.timed, name, func(s task.Schedule, name string) int { return strings.Compare(s.Name, name) })
+}
+
+func (f *fake) AddSchedule(_ context.Context, s task.Schedule) (task.Schedule, error) {
+	i, there := f.at(s.Name)
+	if there {
+		return s, task.ErrScheduled
+	}
+	s, err := task.Limits{}.CheckSchedule(s, epoch)
+	if err != nil {
+		return s, err
+	}
+	s.Created, s.Next = epoch, epoch.Add(time.Hour)
+	f.timed = slices.Insert(f.timed, i, s)
+	return s, nil
+}
+
+func (f *fake) SetSchedule(ctx context.Context, s task.Schedule) (task.Schedule, bool, error) {
+	i, there := f.at(s.Name)
+	if there {
+		f.timed = slices.Delete(f.timed, i, i+1)
+	}
+	s, err := f.AddSchedule(ctx, s)
+	return s, !there, err
+}
+
+func (f *fake) ChangeSchedule(_ context.Context, _, name string, change func(*task.Schedule) error) (task.Schedule, error) {
+	i, there := f.at(name)
+	if !there {
+		return task.Schedule{}, task.ErrNoSchedule
+	}
+	s := f.timed[i]
+	err := change(&s)
+	if err == nil {
+		s, err = task.Limits{}.CheckSchedule(s, epoch)
+	}
+	if err == nil {
+		f.timed[i] = s
+	}
+	return s, err
+}
+
+func (f *fake) DropSchedule(_ context.Context, _, name string) error {
+	i, there := f.at(name)
+	if !there {
+		return task.ErrNoSchedule
+	}
+	f.timed = slices.Delete(f.timed, i, i+1)
+	return nil
+}
+
+func (f *fake) Schedule(_ context.Context, _, name string) (task.Schedule, error) {
+	i, there := f.at(name)
+	if !there {
+		return task.Schedule{}, task.ErrNoSchedule
+	}
+	return f.timed[i], nil
+}
+
+func (f *fake) Schedules(_ context.Context, p task.ScheduleFilter) ([]task.Schedule, error) {
+	i, there := f.at(p.After)
+	if there {
+		i++
+	}
+	return f.timed[i:min(len(f.timed), i+p.Limit)], nil
+}
+
+func (f *fake) Ticks(s task.Schedule, count int) (ticks []time.Time, err error) {
+	for i := range count {
+		ticks = append(ticks, s.Next.Add(time.Duration(i)*time.Hour))
+	}
+	return ticks, nil
+}
+
+func (f *fake) Trigger(ctx context.Context, _, name string) (task.Task, error) {
+	s, err := f.Schedule(ctx, "", name)
+	if err != nil {
+		return task.Task{}, err
+	}
+	s.LastTask, s.Last, s.Fired = id(7), epoch, 1
+	i, _ := f.at(name)
+	f.timed[i] = s
+	_, spec := s.Fire(epoch)
+	spec.ID = id(7)
+	return task.New(spec, epoch, 0).Task, nil
+}

@@ -3,15 +3,19 @@ package api
 import (
 	"bytes"
 	"encoding/json"
+	"flag"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/troupe-run/troupe/persistence/memory"
 	"github.com/troupe-run/troupe/runtime/task"
+	"github.com/troupe-run/troupe/transport/auth"
 )
 
 // shoot sends whatever there is in the arguments. Nothing a client sends may be
@@ -36,8 +40,18 @@ func shoot(t *testing.T, f *front, method, target, media, header, value string, 
 	checked(t, w.Result())
 }
 
+// shooting is a front whose door knows no key, and lets in who shows none.
 func shooting() *front {
-	f := newFront(Config{Bounds: Bounds{Wait: time.Nanosecond, Body: 1 << 16, Batch: 1 << 16, Line: 1 << 12}})
+	secret, err := auth.NewSecret(make([]byte, 32))
+	if err != nil {
+		panic(err)
+	}
+	store := memory.New()
+	door, err := auth.New(auth.Config{Secret: secret, Accounts: store, Open: true})
+	if err != nil {
+		panic(err)
+	}
+	f := newFront(Config{Bounds: Bounds{Wait: time.Nanosecond, Body: 1 << 16, Batch: 1 << 16, Line: 1 << 12}, Door: door, Accounts: store})
 	f.tasks.add(task.Spec{Kind: "k", MaxAttempts: 1})
 	f.tasks.start(id(1))
 	f.tasks.fail(id(1))
@@ -50,20 +64,30 @@ var (
 		"/v1/tasks", "/v1/batches", "/v1/batches/" + id(1).String(), "/v1/tasks/" + id(1).String(),
 		"/v1/tasks/" + id(1).String() + "/result", "/v1/tasks/" + id(1).String() + "/events", "/v1/tasks/" + id(1).String() + "/cancel",
 		"/v1/tasks/" + id(1).String() + "/retry", "/v1/tasks/" + id(1).String() + "/explain", "/v1/queues", "/v1/queues/q",
-		"/v1/workers", "/v1/nodes", "/v1/resources", "/v1/stats", "/v1/keys", "/docs", "/openapi.json", "/livez", "/", "/v1/tasks/%00", "/v1/queues/%2f..", "//v1//tasks",
+		"/v1/workers", "/v1/nodes", "/v1/resources", "/v1/stats", "/v1/keys", "/v1/keys/" + id(3).String() + "/rotate", "/v1/namespaces/n", "/v1/audit", "/v1/me", "/v1/tickets", "/v1/kinds/k", "/v1/schedules/s", "/docs", "/openapi.json", "/livez", "/", "/v1/tasks/%00", "/v1/queues/%2f..", "//v1//tasks",
 	}
 	someQueries = []string{
 		"", "?limit=2", "?limit=-9223372036854775809", "?cursor=AAAA", "?after=1.1", "?after=0.0", "?after=99999999999.1", "?wait=1h", "?wait=-1s", "?state=queued,,",
 		"?label==", "?created_after=9999-99-99", "?batch_id=%ff", "?%zz", "?a;b", "?limit=2&limit=3", "?batch_id=" + id(7).String(),
 	}
 	someMedia   = []string{mediaJSON, mediaNDJSON, "application/json; charset=utf-8", "", "text/plain", "application/json; charset=x", ";;;", "multipart/form-data"}
-	someHeaders = []string{"", "Prefer", "Idempotency-Key", "Last-Event-ID", "Accept", "X-Request-Id", "Content-Encoding", "Expect", "Origin", "Sec-Fetch-Site", "Range"}
-	someValues  = []string{"", "wait=1", "wait=1e9", "1.1", "9.9", "text/event-stream", "*/*;q=x", "\xff\xfe", "none", "bytes=5-1", strings.Repeat("k", 600)}
+	someHeaders = []string{"", "Prefer", "Idempotency-Key", "Last-Event-ID", "Accept", "X-Request-Id", "Content-Encoding", "Expect", "Origin", "Sec-Fetch-Site", "Range", "Authorization", "X-Forwarded-For"}
+	someValues  = []string{"", "wait=1", "wait=1e9", "1.1", "9.9", "text/event-stream", "*/*;q=x", "\xff\xfe", "none", "bytes=5-1", "Bearer trp_000000000000000000000000000000000", "Bearer eyJhbGciOiJub25lIn0.e30.", "Basic e30=", strings.Repeat("k", 600)}
 	someBodies  = []string{
 		"", echo, `{"tasks":[` + echo + `]}`, `{"paused":true}`, echo + "\n" + echo + "\n", `{"kind":"k","payload":{"a":[1,2.50,"\ud800",{"b":null}]},"resources":{"memory":"5Mi"},"retry":{"jitter":0.1},"labels":{"a":"b"},"run_at":"2027-01-01T00:00:00Z"}`,
 		"[", `{"kind":"k","kind":"k"}`, "null", `"`, "{\"kind\":\"\xc3\x28\"}", strings.Repeat("[", 20_000), `{"a":` + strings.Repeat(" ", 70_000) + `1}`, `{"reason":"r"}`, "\x00", "\ufeff{}", `{"priority":1e999}`, `{"retry":{"factor":1e999}}`,
 	}
 )
+
+var malformedRequests = flag.Int("malformed", 12_000, "how many requests TestMalformedRequests makes")
+
+// heap is what is in use after a collection.
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
 
 // TestMalformedRequests mixes good parts into bad requests, and breaks some.
 func TestMalformedRequests(t *testing.T) {
@@ -72,8 +96,8 @@ func TestMalformedRequests(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	pick := func(list []string) string { return list[random.IntN(len(list))] }
 	f := shooting()
-	const requests = 12_000
-	for range requests {
+	before := heap()
+	for range *malformedRequests {
 		body := []byte(pick(someBodies))
 		for range random.IntN(4) {
 			if len(body) > 0 {
@@ -87,6 +111,9 @@ func TestMalformedRequests(t *testing.T) {
 		if len(f.tasks.tasks) > 2000 {
 			f = shooting()
 		}
+	}
+	if grown := heap() - before; grown > 32<<20 {
+		t.Errorf("%d bytes are not given back", grown)
 	}
 	if n := f.requests.used.Load() + f.streams.used.Load() + f.bodies.used.Load(); n != 0 {
 		t.Errorf("%d places are still taken", n)

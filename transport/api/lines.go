@@ -57,14 +57,14 @@ func (s *Server) submitLines(ctx context.Context, batch task.ID) error {
 		return newProblem("too_many_streams", "The server has as many uploads as it takes; try again later.")
 	}
 	defer s.uploads.leave(1)
-	if err := v.hold(); err != nil {
+	if err := v.hold(ctx); err != nil {
 		return err
 	}
 	rc := v.controller()
-	_ = rc.EnableFullDuplex() // HTTP/2 is so by itself
-	ctx, cancel := context.WithCancel(ctx)
+	_ = rc.EnableFullDuplex()       // HTTP/2 is so by itself
+	until, cancel := s.lasting(ctx) // what has been read by then is stored all the same
 	l := &lineReader{server: s, visit: v, batch: batch, chunks: make(chan chunk, 1)}
-	go l.run(ctx)
+	go l.run(until)
 	defer func() {
 		cancel()
 		if !l.ended {
@@ -77,7 +77,7 @@ func (s *Server) submitLines(ctx context.Context, batch task.ID) error {
 
 	// Nothing is answered before something was read: an early answer would keep
 	// a client that waits for "100 Continue" from sending.
-	first, ok, err := l.next(s.stopping.Done())
+	first, ok, err := l.next(until)
 	switch {
 	case err != nil:
 		return err
@@ -87,12 +87,10 @@ func (s *Server) submitLines(ctx context.Context, batch task.ID) error {
 	v.w.Header().Set("Content-Type", mediaNDJSON)
 	v.w.WriteHeader(http.StatusCreated)
 	w := &lineWriter{visit: v, out: bufio.NewWriterSize(v.w, 32<<10)}
-	w.write(struct {
-		BatchID string `json:"batch_id"`
-	}{batch.String()})
+	w.write(transport.BatchBegun{BatchID: batch.String()})
 	sum := transport.BatchSummary{BatchID: batch.String()}
-	for c := first; ok && err == nil; c, ok, err = l.next(s.stopping.Done()) {
-		s.store(ctx, c, w, &sum)
+	for c := first; ok && err == nil; c, ok, err = l.next(until) {
+		s.store(ctx, until, c, w, &sum)
 		if !w.flush() {
 			return nil // nobody reads it
 		}
@@ -107,11 +105,11 @@ func (s *Server) submitLines(ctx context.Context, batch task.ID) error {
 
 // next waits for lines. ok is false when there are no more; an error says that
 // there may be, but not for us.
-func (l *lineReader) next(stopping <-chan struct{}) (c chunk, ok bool, err error) {
+func (l *lineReader) next(ctx context.Context) (c chunk, ok bool, err error) {
 	select {
 	case c, ok = <-l.chunks:
-	case <-stopping:
-		return chunk{}, false, task.ErrClosed
+	case <-ctx.Done():
+		return chunk{}, false, context.Cause(ctx)
 	}
 	if !ok {
 		l.ended, err = true, l.err
@@ -120,7 +118,7 @@ func (l *lineReader) next(stopping <-chan struct{}) (c chunk, ok bool, err error
 }
 
 // store submits a chunk and writes an answer for each of its lines.
-func (s *Server) store(ctx context.Context, c chunk, w *lineWriter, sum *transport.BatchSummary) {
+func (s *Server) store(ctx, until context.Context, c chunk, w *lineWriter, sum *transport.BatchSummary) {
 	defer w.visit.patience()
 	subs := make([]task.Submission, 0, len(c.lines))
 	for _, l := range c.lines {
@@ -130,7 +128,7 @@ func (s *Server) store(ctx context.Context, c chunk, w *lineWriter, sum *transpo
 	}
 	var done []task.Submitted
 	if len(subs) > 0 {
-		done = s.enqueueCalmly(ctx, w, subs)
+		done = s.enqueueCalmly(ctx, until, w, subs)
 	}
 	for _, l := range c.lines {
 		out := transport.BatchLine{Line: l.number}
@@ -152,7 +150,7 @@ func (s *Server) store(ctx context.Context, c chunk, w *lineWriter, sum *transpo
 
 // enqueueCalmly lets a stream that is too fast wait instead of refusing its lines:
 // meanwhile nothing more of it is read.
-func (s *Server) enqueueCalmly(ctx context.Context, w *lineWriter, subs []task.Submission) []task.Submitted {
+func (s *Server) enqueueCalmly(ctx, until context.Context, w *lineWriter, subs []task.Submission) []task.Submitted {
 	for {
 		done := s.tasks.Enqueue(ctx, subs)
 		fast, ok := errors.AsType[*task.TooFastError](done[0].Err)
@@ -163,10 +161,7 @@ func (s *Server) enqueueCalmly(ctx context.Context, w *lineWriter, subs []task.S
 		select {
 		case <-pause.C:
 			w.visit.patience()
-		case <-ctx.Done():
-			pause.Stop()
-			return done
-		case <-s.stopping.Done():
+		case <-until.Done():
 			pause.Stop()
 			return done
 		}

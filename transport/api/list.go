@@ -28,7 +28,7 @@ type listInput struct {
 }
 
 func (s *Server) listRoute() {
-	route(s, huma.Operation{
+	route(s, reads, huma.Operation{
 		OperationID: "list-tasks", Method: http.MethodGet, Path: "/v1/tasks", Tags: []string{"tasks"},
 		Summary: "List tasks, newest first",
 	}, nil, s.list)

@@ -146,6 +146,8 @@ func TestCluster(t *testing.T) {
 	f.tasks.add(task.Spec{Kind: "k"})
 	f.tasks.add(task.Spec{Kind: "k", Queue: "other"})
 	f.do(t, "PATCH", "/v1/queues/idle", `{"paused":true}`).want(t, 200).golden(t, "queue.json")
+	f.do(t, "PATCH", "/v1/kinds/report", `{"concurrency":3}`).want(t, 200).golden(t, "kind.json")
+	f.do(t, "GET", "/v1/kinds", "").want(t, 200).golden(t, "kinds.json")
 	f.do(t, "PATCH", "/v1/queues/other", `{"concurrency":3,"rate":"100/s"}`).want(t, 200).golden(t, "queue_limits.json")
 	f.do(t, "PUT", "/v1/resources/openai", `{"capacity":"20"}`).want(t, 200).golden(t, "resource.json")
 	f.do(t, "PUT", "/v1/resources/gone", `{"capacity":1}`).want(t, 200)

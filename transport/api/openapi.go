@@ -4,33 +4,39 @@ import (
 	"context"
 	"net/http"
 	"reflect"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humachi"
 	"github.com/go-chi/chi/v5"
 
-	"github.com/troupe-run/troupe/runtime/task"
-	"github.com/troupe-run/troupe/transport"
+	"github.com/troupe-run/troupe/transport/spec"
 )
 
 // describe makes the part of huma that reads parameters and keeps the OpenAPI
 // document. Its pages are left off: they load from elsewhere; see pages.go.
 func describe(r chi.Router, version string) huma.API {
-	registry := huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)
-	// The core knows no huma, so how its types look is said here.
-	registry.RegisterTypeAlias(reflect.TypeFor[task.Time](), reflect.TypeFor[time.Time]())
-	registry.RegisterTypeAlias(reflect.TypeFor[task.Quantity](), reflect.TypeFor[quantity]())
 	return humachi.New(r, huma.Config{
 		OpenAPI: &huma.OpenAPI{
 			OpenAPI: "3.1.0",
 			Info: &huma.Info{
-				Title: "Troupe", Version: version,
+				Title: spec.Title, Version: version,
 				Description: "A durable concurrent task runtime. Errors are problems (RFC 9457); " +
-					"[their codes](/docs/problems). Durations are Go's, such as `1.5s`; times are RFC 3339.",
+					"[their codes](/docs/problems). Durations are Go's, such as `1.5s`; times are RFC 3339. " +
+					"What is said on the WebSockets is described in [another document](/asyncapi.json).",
+				Contact: &huma.Contact{Name: spec.Title, URL: spec.Home},
+				License: &huma.License{Name: "Apache 2.0", Identifier: spec.License},
 			},
-			Components: &huma.Components{Schemas: registry},
-			Tags:       []*huma.Tag{{Name: "tasks"}, {Name: "batches"}, {Name: "cluster"}, {Name: "probes"}},
+			Servers:    []*huma.Server{{URL: "/", Description: "Wherever this document comes from"}},
+			Components: &huma.Components{Schemas: spec.Schemas(), SecuritySchemes: schemes},
+			Tags: []*huma.Tag{
+				{Name: "tasks", Description: "Submit tasks, follow them, cancel them"},
+				{Name: "batches", Description: "Many tasks as one"},
+				{Name: "schedules", Description: "Tasks that are submitted again and again"},
+				{Name: "cluster", Description: "What there is to run tasks on, and how much of it they may take"},
+				{Name: "access", Description: "Who may do what, and what they did"},
+				{Name: "sockets", Description: "WebSockets; what is said on them is in [another document](/asyncapi.json)"},
+				{Name: "probes", Description: "For whoever looks after the server"},
+			},
 		},
 		// "json" is what huma makes of application/problem+json.
 		Formats:                      map[string]huma.Format{mediaJSON: huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat},
@@ -39,23 +45,10 @@ func describe(r chi.Router, version string) huma.API {
 	})
 }
 
-// quantity is the schema of a task.Quantity.
-type quantity struct{}
-
-func (quantity) Schema(huma.Registry) *huma.Schema {
-	return &huma.Schema{
-		OneOf: []*huma.Schema{
-			{Type: huma.TypeNumber},
-			{Type: huma.TypeString, Pattern: `^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?$`},
-		},
-		Description: "A number or a Kubernetes quantity",
-		Examples:    []any{2, "500m", "512Mi"},
-	}
-}
-
-// route registers a call whose body, if any, its handler reads by itself with
-// [Server.read], and whose errors are answered as problems.
-func route[I, O any](s *Server, op huma.Operation, body *huma.RequestBody, call func(context.Context, *I) (*O, error)) {
+// route registers a call that a scope is needed for, whose body, if any, its handler
+// reads by itself with [Server.read], and whose errors are answered as problems.
+func route[I, O any](s *Server, n need, op huma.Operation, body *huma.RequestBody, call func(context.Context, *I) (*O, error)) {
+	s.guarded(n, &op)
 	huma.Register(s.huma, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := call(ctx, in)
 		if err != nil {
@@ -66,9 +59,6 @@ func route[I, O any](s *Server, op huma.Operation, body *huma.RequestBody, call 
 	described := s.operation(op.Method, op.Path)
 	// Said only now, since huma would read and decode a body it knows of.
 	described.RequestBody = body
-	described.Responses["default"] = &huma.Response{
-		Description: "Error", Content: map[string]*huma.MediaType{"application/problem+json": {Schema: schema[transport.Problem](s)}},
-	}
 }
 
 // operation finds a call in the document.
@@ -80,6 +70,8 @@ func (s *Server) operation(method, path string) *huma.Operation {
 	switch method {
 	case http.MethodGet:
 		return item.Get
+	case http.MethodHead:
+		return item.Head
 	case http.MethodPost:
 		return item.Post
 	case http.MethodPut:

@@ -3,6 +3,8 @@ package api
 import (
 	"encoding/json"
 	"net/http"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -30,10 +32,10 @@ func (f *front) document(t *testing.T) document {
 }
 
 func TestEveryRouteIsDescribedAndEveryDescriptionARoute(t *testing.T) {
-	f := newFront(Config{WS: http.NotFoundHandler(), Metrics: prometheus.NewRegistry()})
+	f := newHouse(t, Config{WS: http.NotFoundHandler(), Workers: http.NotFoundHandler(), Metrics: prometheus.NewRegistry()})
 	var routes, described []string
 	err := chi.Walk(f.mux, func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
-		page := route == "/docs" || strings.HasPrefix(route, "/docs/") || strings.HasPrefix(route, "/openapi.")
+		page := route == "/docs" || strings.HasPrefix(route, "/docs/") || strings.HasPrefix(route, "/openapi.") || strings.HasPrefix(route, "/asyncapi.")
 		if !page {
 			routes = append(routes, method+" "+route)
 		}
@@ -78,15 +80,6 @@ func TestDescriptionSaysWhatTheContractSays(t *testing.T) {
 			t.Errorf("a batch as %s is not described: %s", media, body)
 		}
 	}
-	for path, operations := range d.Paths {
-		for method, operation := range operations {
-			responses, _ := json.Marshal(operation["responses"])
-			ours := strings.HasPrefix(path, "/v1/")
-			if ours && !strings.Contains(string(responses), `"application/problem+json":{"schema":{"$ref":"#/components/schemas/Problem"}}`) {
-				t.Errorf("errors of %s %s: %s", method, path, responses)
-			}
-		}
-	}
 	for name, schema := range d.Components.Schemas {
 		if name != "Problem" && strings.Contains(strings.ToLower(name), "refusal") || schema["type"] == nil {
 			t.Errorf("schema %s: %v", name, schema)
@@ -99,6 +92,18 @@ func TestYAMLIsTheSameDocument(t *testing.T) {
 	if got := string(r.body); !strings.Contains(got, "openapi: 3.1.0") && !strings.Contains(got, `openapi: "3.1.0"`) || !strings.Contains(got, "1.2.3") {
 		t.Errorf("%.300s", got)
 	}
+}
+
+func TestSocketsHaveADocumentWhereTheyAre(t *testing.T) {
+	f := newFront(Config{AsyncAPI: []byte(`{"asyncapi":"3.0.0","channels":{}}`)})
+	if r := f.do(t, "GET", "/asyncapi.json", "").want(t, 200); string(r.body) != `{"asyncapi":"3.0.0","channels":{}}` {
+		t.Errorf("%s", r.body)
+	}
+	r := f.do(t, "GET", "/asyncapi.yaml", "").want(t, 200)
+	if r.Header.Get("Content-Type") != "application/yaml" || !strings.Contains(string(r.body), "asyncapi: 3.0.0") {
+		t.Errorf("%s: %s", r.Header.Get("Content-Type"), r.body)
+	}
+	newFront(Config{}).do(t, "GET", "/asyncapi.json", "").want(t, 404)
 }
 
 func TestPagesLoadNothingFromElsewhere(t *testing.T) {
@@ -122,9 +127,39 @@ func TestPagesLoadNothingFromElsewhere(t *testing.T) {
 	}
 }
 
+// Problems are made in other packages too, which know nothing of the table here.
+func TestCodesOfOtherPackagesAreInTheTable(t *testing.T) {
+	found := 0
+	for _, folder := range []string{"..", "../auth", "../ws"} {
+		files, err := filepath.Glob(folder + "/*.go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range files {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasSuffix(name, "_test.go") {
+				continue
+			}
+			for _, m := range regexp.MustCompile(`(?:NewProblem\(|task\.Err\w+, )(?:status|http\.Status\w+), "(\w+)"`).FindAllSubmatch(text, -1) {
+				found++
+				known := func(c code) bool { return c.Name == string(m[1]) }
+				if !slices.ContainsFunc(codes, known) && !slices.ContainsFunc(socketCodes, known) {
+					t.Errorf("%s has the code %s, which is on no page", name, m[1])
+				}
+			}
+		}
+	}
+	if found < 30 {
+		t.Errorf("found %d codes only", found)
+	}
+}
+
 func TestEveryCodeIsOnThePageOfProblems(t *testing.T) {
 	page := string(newFront(Config{}).do(t, "GET", "/docs/problems", "").want(t, 200).body)
-	for _, c := range codes {
+	for _, c := range slices.Concat(codes, socketCodes) {
 		if !strings.Contains(page, `<tr id="`+c.Name+`">`) {
 			t.Errorf("no %s", c.Name)
 		}

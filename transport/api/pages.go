@@ -6,8 +6,11 @@ import (
 	"encoding/json"
 	"html/template"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
+
+	"github.com/danielgtaylor/huma/v2/yaml"
 )
 
 //go:embed pages
@@ -16,16 +19,24 @@ var pages embed.FS
 // pageRoutes serve the API's description. The pages load nothing from anywhere
 // else and have their script in a file, so that they work without a network and
 // under the policy that guard sets.
-func (s *Server) pageRoutes() {
+func (s *Server) pageRoutes(asyncAPI []byte) {
 	document := s.huma.OpenAPI()
 	s.file("/openapi.json", mediaJSON, sync.OnceValue(func() []byte { return must(json.Marshal(document)) }))
 	s.file("/openapi.yaml", "application/yaml", sync.OnceValue(func() []byte { return must(document.YAML()) }))
+	if asyncAPI != nil {
+		s.file("/asyncapi.json", mediaJSON, func() []byte { return asyncAPI })
+		s.file("/asyncapi.yaml", "application/yaml", sync.OnceValue(func() []byte {
+			var text bytes.Buffer
+			err := yaml.Convert(&text, bytes.NewReader(asyncAPI))
+			return must(text.Bytes(), err)
+		}))
+	}
 	for path, name := range map[string]string{"/docs": "docs.html", "/docs/docs.js": "docs.js", "/docs/docs.css": "docs.css"} {
 		s.file(path, mediaOf(name), func() []byte { return must(pages.ReadFile("pages/" + name)) })
 	}
 	s.file("/docs/problems", mediaOf("problems.html"), sync.OnceValue(func() []byte {
 		var page bytes.Buffer
-		err := template.Must(template.ParseFS(pages, "pages/problems.html")).Execute(&page, codes)
+		err := template.Must(template.ParseFS(pages, "pages/problems.html")).Execute(&page, slices.Concat(codes, socketCodes))
 		return must(page.Bytes(), err)
 	}))
 }

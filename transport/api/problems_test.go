@@ -57,7 +57,27 @@ func TestEveryCodeIsAnswered(t *testing.T) {
 		{code: "task_not_found", method: "DELETE", path: missing},
 		{code: "batch_not_found", method: "GET", path: "/v1/batches/" + id(5).String()},
 		{code: "batch_not_found", method: "POST", path: "/v1/batches/" + id(5).String() + "/cancel"},
+		{code: "schedule_not_found", method: "GET", path: "/v1/schedules/s"},
+		{code: "schedule_not_found", method: "GET", path: "/v1/schedules/s/next"},
+		{code: "schedule_not_found", method: "PATCH", path: "/v1/schedules/s", body: `{"paused":true}`},
+		{code: "schedule_not_found", method: "POST", path: "/v1/schedules/s/trigger"},
+		{code: "schedule_not_found", method: "POST", path: "/v1/schedules/s/pause"},
+		{code: "schedule_not_found", method: "DELETE", path: "/v1/schedules/s"},
+		{code: "schedule_exists", method: "POST", path: "/v1/schedules", body: `{"name":"s","every":"1m","task":{"kind":"k"}}`, given: func(f *front) {
+			f.tasks.timed = []task.Schedule{{Name: "s"}}
+		}},
+		{code: "invalid_request", method: "POST", path: "/v1/schedules", body: `{"name":"s","every":"1m"}`},
+		{code: "invalid_request", method: "POST", path: "/v1/schedules", body: `{"name":"s","every":"soon","task":{"kind":"k"}}`},
+		{code: "invalid_request", method: "POST", path: "/v1/schedules", body: `{"name":"s","every":"1m","task":{"kind":"k","delay":"1m"}}`},
+		{code: "invalid_request", method: "PUT", path: "/v1/schedules/s", body: `{"name":"t","every":"1m","task":{"kind":"k"}}`},
+		{code: "invalid_request", method: "PATCH", path: "/v1/schedules/s", body: `{}`},
+		{code: "invalid_request", method: "GET", path: "/v1/schedules/s/next?count=101"},
+		{code: "worker_not_found", method: "POST", path: "/v1/workers/none/drain"},
 		{code: "method_not_allowed", method: "PUT", path: "/v1/tasks"},
+		{code: "batch_not_found", method: "POST", path: "/v1/batches/" + id(5).String() + "/callback", body: echo},
+		{code: "callback_exists", method: "POST", path: "/v1/batches", body: `{"tasks":[` + echo + `],"callback":` + echo + `}`, given: refusing(task.ErrHasCallback)},
+		{code: "invalid_task", method: "POST", path: "/v1/batches", body: `{"tasks":[` + echo + `],"callback":{"kind":"K"}}`},
+		{code: "invalid_request", method: "POST", path: "/v1/batches/7/callback", body: echo},
 		{code: "cursor_ahead", method: "GET", path: one + "/events?after=7.1"},
 		{code: "cursor_ahead", method: "GET", path: one + "/events", headers: []string{"Accept", mediaEvents, "Last-Event-ID", "7.1"}},
 		{code: "task_cancelled", method: "GET", path: one + "/result", given: func(f *front) { f.cancelled() }},
@@ -84,7 +104,14 @@ func TestEveryCodeIsAnswered(t *testing.T) {
 		{code: "invalid_request", method: "POST", path: "/v1/batches", body: `{"tasks":[` + echo + `]}`, headers: []string{"Idempotency-Key", "k"}},
 		{code: "invalid_request", method: "POST", path: one + "/cancel", body: `{"why":"so"}`},
 		{code: "invalid_request", method: "POST", path: one + "/cancel", body: `{"reason":"` + strings.Repeat("r", 1001) + `"}`},
-		{code: "invalid_request", method: "PATCH", path: "/v1/queues/q", body: `{"paused":true,"weight":3}`},
+		{code: "invalid_request", method: "PATCH", path: "/v1/queues/q", body: `{"paused":true,"heavy":3}`},
+		{code: "invalid_request", method: "PATCH", path: "/v1/queues/q", body: `{"weight":-1}`},
+		{code: "invalid_request", method: "PATCH", path: "/v1/kinds/k", body: `{}`},
+		{code: "invalid_request", method: "PATCH", path: "/v1/kinds/K", body: `{"concurrency":1}`},
+		{code: "invalid_request", method: "PATCH", path: "/v1/kinds/k", body: `{"concurrency":-1}`},
+		{code: "invalid_request", method: "PATCH", path: "/v1/kinds/k", body: `{"name":"x"}`},
+		{code: "invalid_request", method: "PATCH", path: "/v1/queues/q", body: `{"policy":"lifo"}`},
+		{code: "invalid_request", method: "PATCH", path: "/v1/queues/q", body: `{"placement":"scatter","burst":20000,"max_queued":-1}`},
 		{code: "invalid_request", method: "PATCH", path: "/v1/queues/q", body: `{}`},
 		{code: "invalid_request", method: "PATCH", path: "/v1/queues/Q", body: `{"paused":true}`},
 		{code: "invalid_request", method: "PATCH", path: "/v1/queues/q", body: `{"concurrency":-1}`},
@@ -97,11 +124,14 @@ func TestEveryCodeIsAnswered(t *testing.T) {
 		{code: "invalid_task", method: "POST", path: "/v1/tasks", body: `{"kind":"K"}`},
 		{code: "idempotency_key_reused", method: "POST", path: "/v1/tasks", body: echo, given: refusing(task.ErrKeyReused)},
 		{code: "task_failed", method: "GET", path: two + "/result"},
-		{code: "queue_full", method: "POST", path: "/v1/tasks", body: echo, given: refusing(task.ErrQueueFull)},
+		{code: "queue_full", method: "POST", path: "/v1/tasks", body: echo, given: refusing(&task.FullError{Queue: "mail", After: 7 * time.Second})},
+		{code: "quota_exceeded", method: "POST", path: "/v1/tasks", body: echo, given: refusing(&task.QuotaError{Quota: task.QuotaQueued, Most: 9, After: 7 * time.Second})},
+		{code: "deadline_unreachable", method: "POST", path: "/v1/tasks", body: echo, given: refusing(&task.LateError{Start: time.Unix(1700000000, 0), After: 1500 * time.Millisecond})},
 		{code: "node_unreachable", method: "POST", path: "/v1/tasks", body: echo, given: refusing(task.ErrUnreachable)},
 		{code: "rate_limited", method: "POST", path: "/v1/tasks", body: echo, given: refusing(&task.TooFastError{After: 2500 * time.Millisecond})},
 		{code: "too_many_requests", method: "GET", path: "/v1/tasks", given: func(f *front) { f.requests.most = 0 }},
 		{code: "too_many_requests", method: "POST", path: "/v1/tasks", body: echo, given: func(f *front) { f.bodies.most = 5 }},
+		{code: "too_many_signals", method: "POST", path: one + "/signals/go", given: func(f *front) { f.tasks.signal = task.ErrTooManySignals }},
 		{code: "too_many_streams", method: "GET", path: one + "/events", headers: []string{"Accept", mediaEvents}, given: func(f *front) { f.streams.most = 0 }},
 		{code: "too_many_streams", method: "GET", path: one + "/result?wait=1s", given: func(f *front) { f.streams.most = 0 }},
 		{code: "internal", method: "POST", path: "/v1/tasks", body: echo, given: refusing(errors.New("secret"))},
@@ -114,10 +144,16 @@ func TestEveryCodeIsAnswered(t *testing.T) {
 			f.stop()
 			f.tasks.read = func() error { return context.Canceled }
 		}},
+		{code: "dependency_not_found", method: "POST", path: "/v1/tasks", body: echo, given: refusing(&task.MissingError{Field: "depends_on[0]"})},
+		{code: "dependency_cycle", method: "POST", path: "/v1/batches", body: `{"tasks":[{"kind":"k","id":"0198f2c1-7a3e-7c55-9d0e-6f1f7f1b2a90","depends_on":["0198f2c1-7a3e-7c55-9d0e-6f1f7f1b2a91"]},` +
+			`{"kind":"k","id":"0198f2c1-7a3e-7c55-9d0e-6f1f7f1b2a91","depends_on":["0198f2c1-7a3e-7c55-9d0e-6f1f7f1b2a90"]}]}`},
 		{code: "store_unavailable", method: "POST", path: "/v1/tasks", body: echo, given: refusing(task.ErrUnavailable)},
 	}
 	// The first is provoked below; the second is huma's, and it gives JSON instead.
-	answered := map[string]bool{"request_timeout": true, "not_acceptable": true}
+	// Those about credentials are in access_test.go.
+	answered := map[string]bool{
+		"request_timeout": true, "not_acceptable": true, "unauthorized": true, "forbidden": true, "key_not_found": true, "key_ended": true, "issuer_unavailable": true,
+	}
 	for _, tt := range tests {
 		answered[tt.code] = true
 		t.Run(tt.code, func(t *testing.T) {
@@ -145,6 +181,15 @@ func TestEveryCodeIsAnswered(t *testing.T) {
 			}
 			if tt.code == "rate_limited" && r.Header.Get("Retry-After") != "3" {
 				t.Errorf("Retry-After %q", r.Header.Get("Retry-After"))
+			}
+			if tt.code == "queue_full" && (r.Header.Get("Retry-After") != "7" || !strings.Contains(string(r.body), "queue mail")) {
+				t.Errorf("%s, Retry-After %q", r.body, r.Header.Get("Retry-After"))
+			}
+			if tt.code == "quota_exceeded" && (r.Header.Get("Retry-After") != "7" || !strings.Contains(string(r.body), "tasks that wait, which is 9")) {
+				t.Errorf("%s, Retry-After %q", r.body, r.Header.Get("Retry-After"))
+			}
+			if tt.code == "deadline_unreachable" && (r.Header.Get("Retry-After") != "2" || !strings.Contains(string(r.body), `"expected_start":"2023-11-14T22:13:20.000000Z"`)) {
+				t.Errorf("%s, Retry-After %q", r.body, r.Header.Get("Retry-After"))
 			}
 			if tt.code == "method_not_allowed" {
 				if got := r.Header.Values("Allow"); strings.Join(got, ",") != "GET,POST" {

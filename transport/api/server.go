@@ -3,18 +3,23 @@ package api
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/go-chi/chi/v5"
 
+	"github.com/troupe-run/troupe/runtime/access"
 	"github.com/troupe-run/troupe/runtime/task"
+	"github.com/troupe-run/troupe/transport"
+	"github.com/troupe-run/troupe/transport/auth"
 )
 
 // Server is the front door. It is an [http.Handler] from the start; Run serves
@@ -24,8 +29,17 @@ type Server struct {
 	log     *slog.Logger
 	metrics *metrics
 	hosts   []string
-	limits  task.Limits
-	bounds  Bounds
+
+	door          *auth.Door
+	accounts      access.Accounts
+	rates         *auth.Limiter
+	crowd         *auth.Crowd
+	origins       []string
+	connections   connections
+	closedMetrics bool
+	tls           *tls.Config
+	limits        task.Limits
+	bounds        Bounds
 
 	requests, streams, uploads, bodies limit
 
@@ -42,7 +56,8 @@ type Server struct {
 func New(t Tasks, cfg Config) *Server {
 	humaErrors()
 	s := &Server{
-		tasks: t, log: cfg.Log, hosts: cfg.Hosts,
+		tasks: t, log: cfg.Log, hosts: cfg.Hosts, door: cfg.Door, accounts: cfg.Accounts, rates: cfg.Rates, crowd: cfg.Crowd,
+		origins: cfg.Origins, tls: cfg.TLS, closedMetrics: cfg.ClosedMetrics,
 		limits: cfg.Limits.WithDefaults(), bounds: cfg.Bounds.withDefaults(cfg.Limits),
 		mux: chi.NewMux(),
 	}
@@ -54,18 +69,33 @@ func New(t Tasks, cfg Config) *Server {
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.metrics = newMetrics(s, cfg.Registerer)
 
-	s.mux.Use(s.visit, s.guard)
+	if s.door == nil {
+		s.door = auth.Open()
+	}
+	s.connections = connections{
+		most: s.bounds.Connections, each: s.bounds.PerAddress, open: map[net.Conn]netip.Addr{}, from: map[netip.Addr]int{},
+	}
+	for _, p := range cfg.Proxies {
+		s.connections.proxies = append(s.connections.proxies, netip.MustParsePrefix(p)) // whoever reads the settings checks them
+	}
+	s.mux.Use(s.visit, clientAddress(cfg.Proxies), s.guard)
+	if len(cfg.Origins) > 0 {
+		s.mux.Use(crossOrigin(cfg.Origins))
+	}
 	s.mux.NotFound(s.elsewhere(cfg.Dashboard))
 	s.mux.MethodNotAllowed(s.wrongMethod)
 	s.mux.Group(func(r chi.Router) {
-		r.Use(s.bounded)
+		r.Use(s.bounded, s.identify)
 		s.huma = describe(r, cmp.Or(cfg.Version, "dev"))
 		s.taskRoutes()
 		s.batchRoutes()
+		s.scheduleRoutes()
 		s.clusterRoutes()
+		s.accessRoutes(cfg.Keyless)
 	})
 	s.probeRoutes(cfg)
-	s.pageRoutes()
+	s.illustrate()
+	s.pageRoutes(cfg.AsyncAPI)
 	return s
 }
 
@@ -83,10 +113,18 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 		WriteTimeout:      slowest + s.bounds.Read + s.bounds.Write,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
+		ConnState:         s.connections.changed,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(ln) }()
+	go func() {
+		if s.tls == nil {
+			served <- server.Serve(ln)
+			return
+		}
+		server.TLSConfig = s.tls.Clone()
+		served <- server.ServeTLS(ln, "", "") // the certificate is the configuration's
+	}()
 	select {
 	case err := <-served:
 		s.stop()
@@ -107,13 +145,16 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 }
 
 // lasting gives the context of what a request does for long: it ends with the
-// request, and when the server stops.
+// request, when the server stops, and soon after its credential has ended. Its cause
+// says which.
 func (s *Server) lasting(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
-	release := context.AfterFunc(s.stopping, cancel)
+	ctx, cancel := context.WithCancelCause(ctx)
+	release := context.AfterFunc(s.stopping, func() { cancel(task.ErrClosed) })
+	pass := s.door.Watch(principal(ctx), func(p *transport.Problem) { cancel(p) })
 	return ctx, func() {
+		pass.Release()
 		release()
-		cancel()
+		cancel(nil)
 	}
 }
 

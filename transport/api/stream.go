@@ -22,7 +22,7 @@ type followed struct {
 // goes, or the server stops. It returns an error only before the first byte.
 func (s *Server) stream(ctx context.Context, id task.ID, after *task.Cursor) error {
 	v := visitOf(ctx)
-	if err := v.hold(); err != nil {
+	if err := v.hold(ctx); err != nil {
 		return err
 	}
 	ctx, cancel := s.lasting(ctx)

@@ -28,7 +28,7 @@ type submitOutput struct {
 }
 
 func (s *Server) submitRoute() {
-	route(s, huma.Operation{
+	route(s, writes, huma.Operation{
 		OperationID: "submit-task", Method: http.MethodPost, Path: "/v1/tasks", Tags: []string{"tasks"},
 		Summary:       "Submit a task",
 		Description:   "An answer of 2xx means that the task is on disk and survives any crash.",
@@ -81,8 +81,7 @@ func (s *Server) submission(ctx context.Context, body transport.Submission, now 
 		return task.Submission{}, newProblem("payload_too_large",
 			"The payload may have at most "+strconv.Itoa(s.limits.Payload)+" bytes.")
 	}
-	spec, err := body.Spec(namespace(ctx), now)
-	return task.Submission{Spec: spec}, err
+	return body.Submit(namespace(ctx), now)
 }
 
 // request makes the record by which a repeated request is known. The hash is of
@@ -121,7 +120,7 @@ func (s *Server) await(ctx context.Context, t task.Task, d time.Duration) (task.
 		return t, nil
 	}
 	v := visitOf(ctx)
-	if err := v.hold(); err != nil {
+	if err := v.hold(ctx); err != nil {
 		return t, err
 	}
 	defer v.patience()

@@ -33,6 +33,24 @@ func TestPayloadIsHandedOnAsItCame(t *testing.T) {
 	}
 }
 
+func TestLateAndTogetherReachTheRuntime(t *testing.T) {
+	f := newFront(Config{})
+	f.do(t, "POST", "/v1/tasks", echo).want(t, 201)
+	f.do(t, "POST", "/v1/tasks", `{"kind":"k","late":"allow"}`).want(t, 201)
+	f.do(t, "POST", "/v1/tasks", `{"kind":"k","late":"refuse"}`).want(t, 201)
+	f.do(t, "POST", "/v1/batches", `{"tasks":[{"kind":"k","late":"allow"}]}`).want(t, 201)
+	f.do(t, "POST", "/v1/batches", `{"kind":"k"}`, "Content-Type", mediaNDJSON).want(t, 201)
+	want := []task.Submission{{}, {Late: true}, {}, {Late: true, Together: true}, {}}
+	for i, w := range want {
+		if got := f.tasks.batches[i][0]; got.Late != w.Late || got.Together != w.Together {
+			t.Errorf("%d: late %t, together %t", i, got.Late, got.Together)
+		}
+	}
+	if got := f.do(t, "POST", "/v1/tasks", `{"kind":"k","late":"maybe"}`).want(t, 422).paths(t); !slices.Equal(got, []string{"late"}) {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestKnownTaskIsAnswered200(t *testing.T) {
 	f := newFront(Config{})
 	body := `{"kind":"k","id":"` + id(9).String() + `"}`

@@ -31,15 +31,15 @@ func (s *Server) taskRoutes() {
 	s.submitRoute()
 	s.listRoute()
 	s.eventRoute()
-	route(s, huma.Operation{
+	route(s, reads, huma.Operation{
 		OperationID: "get-task", Method: http.MethodGet, Path: "/v1/tasks/{id}", Tags: tags,
 		Summary: "Get a task", Description: "With why it waits, if it does.",
 	}, nil, s.get)
-	route(s, huma.Operation{
+	route(s, writes, huma.Operation{
 		OperationID: "delete-task", Method: http.MethodDelete, Path: "/v1/tasks/{id}", Tags: tags,
 		Summary: "Delete a task that has ended", Description: "With its events.",
 	}, nil, s.remove)
-	route(s, huma.Operation{
+	route(s, reads, huma.Operation{
 		OperationID: "get-result", Method: http.MethodGet, Path: "/v1/tasks/{id}/result", Tags: tags,
 		Summary: "Get a task's bare result",
 		Responses: map[string]*huma.Response{
@@ -48,15 +48,16 @@ func (s *Server) taskRoutes() {
 			"424": {Description: "`task_failed`, with the failure in the member `error`"},
 		},
 	}, nil, s.result)
-	route(s, huma.Operation{
+	route(s, writes, huma.Operation{
 		OperationID: "cancel-task", Method: http.MethodPost, Path: "/v1/tasks/{id}/cancel", Tags: tags,
 		Summary: "Cancel a task",
 	}, jsonBody[transport.Cancel](s, false), s.cancel)
-	route(s, huma.Operation{
+	route(s, writes, huma.Operation{
 		OperationID: "retry-task", Method: http.MethodPost, Path: "/v1/tasks/{id}/retry", Tags: tags,
 		Summary: "Start a failed or cancelled task anew", Description: "Its attempts count on; none so far counts against max_attempts.",
 	}, nil, s.retry)
-	route(s, huma.Operation{
+	s.signalRoute()
+	route(s, reads, huma.Operation{
 		OperationID: "explain-task", Method: http.MethodGet, Path: "/v1/tasks/{id}/explain", Tags: tags,
 		Summary: "Say why a task is not running",
 	}, nil, s.explain)

@@ -27,6 +27,7 @@ type visit struct {
 	slot   *limit // the bound it counts against, nil for none
 	bytes  int64  // reserved for its body
 	long   bool   // streams or waits
+	depart func() // leaves the crowd of those
 }
 
 type visitKey struct{}
@@ -38,7 +39,7 @@ func visitOf(ctx context.Context) *visit { return ctx.Value(visitKey{}).(*visit)
 func (s *Server) visit(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
-		v := &visit{server: s, id: requestID(r), w: &writer{ResponseWriter: w}}
+		v := &visit{server: s, id: requestID(r), w: &writer{ResponseWriter: w}, depart: func() {}}
 		v.r = r.WithContext(context.WithValue(r.Context(), visitKey{}, v))
 		w.Header().Set("X-Request-Id", v.id)
 		defer func() { //nolint:contextcheck // it has the request
@@ -93,20 +94,25 @@ func requestID(r *http.Request) string {
 
 // hold makes the visit one that lasts: it counts as a stream from here on, and
 // may write for as long as it likes.
-func (v *visit) hold() error {
+func (v *visit) hold(ctx context.Context) error {
 	if v.long {
 		return nil
 	}
 	if v.server.stopping.Err() != nil {
 		return task.ErrClosed
 	}
+	leave, err := v.server.crowd.Enter(principal(ctx))
+	if err != nil {
+		return err
+	}
 	if !v.server.streams.enter(1) {
+		leave()
 		return newProblem("too_many_streams", "The server has as many streams and waits as it takes; try again later.")
 	}
 	if v.slot != nil {
 		v.slot.leave(1)
 	}
-	v.slot, v.long = &v.server.streams, true
+	v.slot, v.long, v.depart = &v.server.streams, true, leave
 	_ = v.controller().SetWriteDeadline(time.Time{})
 	return nil
 }
@@ -124,6 +130,7 @@ func (v *visit) leave() {
 	if v.slot != nil {
 		v.slot.leave(1)
 	}
+	v.depart()
 	v.server.bodies.leave(v.bytes)
 	v.slot, v.bytes = nil, 0
 }

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -144,21 +145,48 @@ func (c *Client) Submit(ctx context.Context, s transport.Submission) (t transpor
 		at := task.Time(time.Now().Add(delay))
 		s.RunAt, s.Delay = &at, ""
 	}
+	status, tries, err := persist(ctx, func() (int, error) { return c.do(ctx, http.MethodPost, "/v1/tasks", s, &t) })
+	return t, err == nil && (status == http.StatusCreated || tries > 1), err
+}
+
+// persist makes a call that may be made more than once until its answer comes. A
+// server that was never reached is told at once.
+func persist(ctx context.Context, call func() (status int, err error)) (status, tries int, err error) {
 	began := time.Now()
-	for try, wait := 0, 20*time.Millisecond; ; try, wait = try+1, 2*wait {
-		status, err := c.do(ctx, http.MethodPost, "/v1/tasks", s, &t)
-		if err == nil {
-			return t, status == http.StatusCreated || try > 0, nil
-		}
-		if refusedDial(err) && try == 0 || !errors.Is(err, ErrUnreachable) || time.Since(began) > submitFor {
-			return t, false, err
+	for wait := 20 * time.Millisecond; ; wait *= 2 {
+		status, err = call()
+		tries++
+		if err == nil || refusedDial(err) && tries == 1 || !errors.Is(err, ErrUnreachable) || time.Since(began) > submitFor {
+			return status, tries, err
 		}
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			return t, false, err
+			return status, tries, err
 		}
 	}
+}
+
+// Signal sends a task a signal, whose payload is JSON, or nothing for null. It is
+// kept when there is no error, and kept once.
+func (c *Client) Signal(ctx context.Context, id, name string, payload json.RawMessage) error {
+	if len(payload) == 0 {
+		payload = json.RawMessage("null")
+	}
+	key := uuid.NewString()
+	_, _, err := persist(ctx, func() (int, error) {
+		req, err := c.request(ctx, http.MethodPost, taskPath(id, "/signals/", url.PathEscape(name)), bytes.NewReader(payload))
+		if err != nil {
+			return 0, err
+		}
+		req.Header.Set("Idempotency-Key", key)
+		resp, err := c.send(req)
+		if err != nil {
+			return 0, err
+		}
+		return resp.StatusCode, resp.Body.Close()
+	})
+	return err
 }
 
 // Get reads one task.
@@ -238,6 +266,62 @@ func (c *Client) SetQueue(ctx context.Context, queue string, change transport.Qu
 	return q, err
 }
 
+// Kinds lists the kinds that are served or set.
+func (c *Client) Kinds(ctx context.Context) (l transport.KindList, err error) {
+	_, err = c.do(ctx, http.MethodGet, "/v1/kinds", nil, &l)
+	return l, err
+}
+
+// SetKind changes a kind's settings; what is nil stays.
+func (c *Client) SetKind(ctx context.Context, kind string, change transport.KindChange) (k transport.Kind, err error) {
+	_, err = c.do(ctx, http.MethodPatch, "/v1/kinds/"+url.PathEscape(kind), change, &k)
+	return k, err
+}
+
+// Schedules lists a page of schedules by name; q has its limit and its cursor.
+func (c *Client) Schedules(ctx context.Context, q url.Values) (l transport.ScheduleList, err error) {
+	_, err = c.do(ctx, http.MethodGet, "/v1/schedules?"+q.Encode(), nil, &l)
+	return l, err
+}
+
+// Schedule reads a schedule.
+func (c *Client) Schedule(ctx context.Context, name string) (s transport.Schedule, err error) {
+	_, err = c.do(ctx, http.MethodGet, schedulePath(name), nil, &s)
+	return s, err
+}
+
+// SetSchedule makes a schedule, or another one of that of its name.
+func (c *Client) SetSchedule(ctx context.Context, body transport.ScheduleBody) (s transport.Schedule, err error) {
+	_, err = c.do(ctx, http.MethodPut, schedulePath(body.Name), body, &s)
+	return s, err
+}
+
+// ChangeSchedule changes a schedule; what is nil stays.
+func (c *Client) ChangeSchedule(ctx context.Context, name string, change transport.ScheduleChange) (s transport.Schedule, err error) {
+	_, err = c.do(ctx, http.MethodPatch, schedulePath(name), change, &s)
+	return s, err
+}
+
+// DeleteSchedule forgets a schedule.
+func (c *Client) DeleteSchedule(ctx context.Context, name string) error {
+	_, err := c.do(ctx, http.MethodDelete, schedulePath(name), nil, nil)
+	return err
+}
+
+// Trigger submits a schedule's task now.
+func (c *Client) Trigger(ctx context.Context, name string) (t transport.Task, err error) {
+	_, err = c.do(ctx, http.MethodPost, schedulePath(name)+"/trigger", nil, &t)
+	return t, err
+}
+
+// Ticks gives the next times at which a schedule fires.
+func (c *Client) Ticks(ctx context.Context, name string, count int) (t transport.Ticks, err error) {
+	_, err = c.do(ctx, http.MethodGet, schedulePath(name)+"/next?count="+strconv.Itoa(count), nil, &t)
+	return t, err
+}
+
+func schedulePath(name string) string { return "/v1/schedules/" + url.PathEscape(name) }
+
 // SetResource sets how much there is of a resource in the whole cluster.
 func (c *Client) SetResource(ctx context.Context, name string, capacity task.Quantity) (r transport.Resource, err error) {
 	_, err = c.do(ctx, http.MethodPut, "/v1/resources/"+url.PathEscape(name), transport.PoolChange{Capacity: &capacity}, &r)
@@ -254,6 +338,12 @@ func (c *Client) RemoveResource(ctx context.Context, name string) error {
 func (c *Client) Workers(ctx context.Context) (l transport.WorkerList, err error) {
 	_, err = c.do(ctx, http.MethodGet, "/v1/workers", nil, &l)
 	return l, err
+}
+
+// DrainWorker has a worker take no more tasks and finish those it has.
+func (c *Client) DrainWorker(ctx context.Context, id string) error {
+	_, err := c.do(ctx, http.MethodPost, "/v1/workers/"+url.PathEscape(id)+"/drain", nil, nil)
+	return err
 }
 
 // Nodes lists the nodes.
@@ -278,6 +368,12 @@ func (c *Client) Stats(ctx context.Context) (s transport.Stats, err error) {
 func (c *Client) BatchStatus(ctx context.Context, id string) (s transport.BatchStatus, err error) {
 	_, err = c.do(ctx, http.MethodGet, "/v1/batches/"+url.PathEscape(id), nil, &s)
 	return s, err
+}
+
+// SetCallback gives a batch its callback: a task that runs when all of it have ended.
+func (c *Client) SetCallback(ctx context.Context, batch string, s transport.Submission) (t transport.Task, err error) {
+	_, err = c.do(ctx, http.MethodPost, "/v1/batches/"+url.PathEscape(batch)+"/callback", s, &t)
+	return t, err
 }
 
 // Ready says whether the server takes work: nil, a problem, or [ErrUnreachable].

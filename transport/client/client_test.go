@@ -37,8 +37,8 @@ func realServer(t *testing.T) *client.Client {
 	runtime.Handle(rt, "fail", func(context.Context, *runtime.Task[json.RawMessage]) (int, error) {
 		return 0, runtime.Permanent(errors.New("no"))
 	})
-	sockets := ws.New(rt, ws.Config{})
-	srv := httptest.NewServer(api.New(rt, api.Config{WS: sockets, Registerer: prometheus.NewRegistry()}))
+	sockets, workers := ws.New(rt, ws.Config{}), ws.NewWorkers(rt, ws.Config{})
+	srv := httptest.NewServer(api.New(rt, api.Config{WS: sockets, Workers: workers, Registerer: prometheus.NewRegistry()}))
 	t.Cleanup(func() {
 		if err := rt.Close(context.Background()); err != nil {
 			t.Error(err)
@@ -94,6 +94,12 @@ func TestEveryCallOfTheAPI(t *testing.T) {
 	}
 	if result, err := c.Result(ctx, later.ID, time.Millisecond); err != nil || result != nil {
 		t.Errorf("a result too early: %s, %v", result, err)
+	}
+	if err := errors.Join(c.Signal(ctx, later.ID, "go", nil), c.Signal(ctx, later.ID, "go", json.RawMessage(`{"a":1}`))); err != nil {
+		t.Error(err)
+	}
+	if err := c.Signal(ctx, one.ID, "go", nil); code(err) != "task_ended" {
+		t.Errorf("a signal to a task that has ended: %v", err)
 	}
 	if got, err := c.Cancel(ctx, later.ID, "enough"); err != nil || got.State.String() != "cancelled" {
 		t.Errorf("cancel: %s, %v", got.State, err)

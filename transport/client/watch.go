@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -44,7 +43,7 @@ type ItemKind int
 const (
 	Snapshot     ItemKind = iota // Task, or Tasks of what is not one task
 	Happened                     // Event
-	Ended                        // the task's terminal event has been yielded
+	Ended                        // the task's terminal event has been yielded, or all tasks of the batch have ended
 	Gap                          // events are gone; First is the first still there
 	Reset                        // too much was missed: Tasks is the newest view
 	Reconnecting                 // the connection was lost, Err says how
@@ -60,6 +59,8 @@ type Item struct {
 	Event transport.Event
 	First string
 	Err   error
+
+	Counts map[string]int64 // of Ended: how many of a batch's tasks ended in which state
 }
 
 // How long a connection may be silent, given the server's heartbeat of 25 s; and
@@ -70,8 +71,8 @@ const (
 	backoffN = 2 * time.Second
 )
 
-// Watch follows topics over one WebSocket. It ends after every task among them
-// has ended, and never if there is anything but tasks. A lost connection is
+// Watch follows topics over one WebSocket. It ends after every task and every batch
+// among them has ended, and never if there is anything else. A lost connection is
 // dialled again for as long as ctx lives, and goes on behind the last event: each
 // is yielded once, in order. Only if the first dial fails it ends with
 // [ErrUnreachable].
@@ -92,7 +93,7 @@ type watch struct {
 	joined  bool           // has subscribed in this connection
 }
 
-var errDone = errors.New("every task has ended")
+var errDone = errors.New("all that was watched has ended")
 
 func (w *watch) run(ctx context.Context) {
 	failures := 0
@@ -146,20 +147,10 @@ func final(err error) bool {
 // connection follows the topics over one connection until it ends. heard says
 // that the server greeted.
 func (w *watch) connection(ctx context.Context, first bool) (heard bool, err error) {
-	header := http.Header{}
-	if w.client.key != "" {
-		header.Set("Authorization", "Bearer "+w.client.key)
-	}
-	dialer := websocket.Dialer{Subprotocols: []string{"troupe.v1.json"}, HandshakeTimeout: 10 * time.Second, Proxy: http.ProxyFromEnvironment}
-	socket, resp, err := dialer.DialContext(ctx, "ws"+strings.TrimPrefix(w.client.base, "http")+"/v1/ws", header)
+	socket, err := w.client.dial(ctx, "/v1/ws", "troupe.v1.json")
 	if err != nil {
-		if resp != nil {
-			defer resp.Body.Close()
-			return false, problemOf(resp)
-		}
-		return false, fmt.Errorf("%w at %s: %w", ErrUnreachable, w.client.base, err)
+		return false, err
 	}
-	_ = resp.Body.Close()
 	defer socket.Close()
 	stop := context.AfterFunc(ctx, func() { _ = socket.Close() })
 	defer stop()
@@ -220,6 +211,7 @@ type message struct {
 		Event        transport.Event  `json:"event"`
 		First        string           `json:"first"`
 		Tasks        []transport.Task `json:"tasks"`
+		Counts       map[string]int64 `json:"counts"`
 	} `json:"params"`
 	Result struct {
 		Subscription string           `json:"subscription"`
@@ -253,7 +245,7 @@ func (w *watch) take(m message) error {
 	case m.Method == "reset":
 		w.give(Item{Kind: Reset, Topic: p.Subscription, Tasks: p.Tasks})
 	case m.Method == "end":
-		w.give(Item{Kind: Ended, Topic: p.Subscription})
+		w.give(Item{Kind: Ended, Topic: p.Subscription, Counts: p.Counts})
 		return w.ended(p.Subscription)
 	}
 	return nil // goodbye, too: the close follows after its delay, and then is the time to come back
@@ -278,7 +270,7 @@ func (w *watch) fresh(subscription, cursor string) bool {
 	return true
 }
 
-// ended takes a task off the list, which stays in the order of the request
+// ended takes a task or a batch off the list, which stays in the order of the request
 // numbers of this connection.
 func (w *watch) ended(subscription string) error {
 	if n, ok := w.open[subscription]; ok {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -23,6 +24,8 @@ import (
 type browser struct {
 	t   *testing.T
 	out io.Writer
+
+	saved chan struct{} // gets one for every file that was downloaded
 
 	mu       sync.Mutex
 	next     int
@@ -59,15 +62,15 @@ func findChromium(t *testing.T) string {
 }
 
 // startBrowser starts a Chromium that ends with the test.
-func startBrowser(t *testing.T) *browser {
+func startBrowser(t *testing.T, flags ...string) *browser {
 	t.Helper()
 	profile := t.TempDir()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context())) // it outlives the test until its clean-up
-	cmd := exec.CommandContext(ctx, findChromium(t),
+	cmd := exec.CommandContext(ctx, findChromium(t), append(flags,
 		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
 		"--disable-default-apps", "--hide-scrollbars", "--force-color-profile=srgb", "--lang=en-GB",
-		"--window-size=1440,900", "--user-data-dir="+profile, "--remote-debugging-pipe", "about:blank")
+		"--window-size=1440,900", "--user-data-dir="+profile, "--remote-debugging-pipe", "about:blank")...)
 	cmd.Env = append(os.Environ(), "HOME="+profile, "TZ=UTC")
 	in, toBrowser := pipe(t)
 	fromBrowser, out := pipe(t)
@@ -81,7 +84,7 @@ func startBrowser(t *testing.T) *browser {
 	}
 	_ = in.Close()
 	_ = out.Close()
-	b := &browser{t: t, out: toBrowser, calls: map[int]chan reply{}, sessions: map[string]*tab{}}
+	b := &browser{t: t, out: toBrowser, saved: make(chan struct{}, 8), calls: map[int]chan reply{}, sessions: map[string]*tab{}}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -130,6 +133,8 @@ func (b *browser) read(from io.Reader) {
 		delete(b.calls, m.ID)
 		b.mu.Unlock()
 		switch {
+		case m.Method == "Browser.downloadProgress":
+			b.progress(m)
 		case m.Method != "" && page != nil:
 			page.happened(m)
 		case call != nil && m.Error != nil:
@@ -137,6 +142,21 @@ func (b *browser) read(from io.Reader) {
 		case call != nil:
 			call <- reply{Result: m.Result}
 		}
+	}
+}
+
+// download has the browser save files in a folder, which it gives.
+func (b *browser) download() string {
+	b.t.Helper()
+	folder := b.t.TempDir()
+	b.call("", "Browser.setDownloadBehavior", object{"behavior": "allow", "downloadPath": folder, "eventsEnabled": true})
+	return folder
+}
+
+func (b *browser) progress(m message) {
+	var of struct{ State string }
+	if json.Unmarshal(m.Params, &of) == nil && of.State == "completed" {
+		b.saved <- struct{}{}
 	}
 }
 
@@ -171,23 +191,30 @@ func (b *browser) send(session, method string, params any) (<-chan reply, error)
 	return answer, err
 }
 
-const patience = 30 * time.Second
+const patience = 2 * time.Minute // a loaded machine is slow, and nobody waits for what has come
 
 func (b *browser) call(session, method string, params any) json.RawMessage {
 	b.t.Helper()
+	result, err := b.ask(session, method, params)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return result
+}
+
+func (b *browser) ask(session, method string, params any) (json.RawMessage, error) {
 	answer, err := b.send(session, method, params)
 	if err != nil {
-		b.t.Fatalf("%s: %v", method, err)
+		return nil, fmt.Errorf("%s: %w", method, err)
 	}
 	select {
 	case r := <-answer:
 		if r.Err != nil {
-			b.t.Fatalf("%s: %v", method, r.Err)
+			return nil, fmt.Errorf("%s: %w", method, r.Err)
 		}
-		return r.Result
+		return r.Result, nil
 	case <-time.After(patience):
-		b.t.Fatalf("%s: no answer within %s", method, patience)
-		return nil
+		return nil, fmt.Errorf("%s: no answer within %s", method, patience)
 	}
 }
 
@@ -201,6 +228,7 @@ type tab struct {
 
 	mu     sync.Mutex
 	faults []string
+	said   []string // on the console
 }
 
 // open makes a tab at the URL. Whatever the page complains of fails the test.
@@ -239,9 +267,9 @@ func (b *browser) decode(raw json.RawMessage, into any) {
 	}
 }
 
-func (p *tab) call(method string, params any) json.RawMessage {
+func (p *tab) call(method string, params any) {
 	p.b.t.Helper()
-	return p.b.call(p.session, method, params)
+	p.b.call(p.session, method, params)
 }
 
 // happened keeps what no page of ours may do: throw, complain, open a dialog.
@@ -261,6 +289,11 @@ func (p *tab) happened(m message) {
 	}
 	if json.Unmarshal(m.Params, &said) != nil {
 		return
+	}
+	if strings.HasPrefix(m.Method, "Runtime.") || strings.HasPrefix(m.Method, "Log.") {
+		p.mu.Lock()
+		p.said = append(p.said, string(m.Params))
+		p.mu.Unlock()
 	}
 	fault := ""
 	switch m.Method {
@@ -285,6 +318,13 @@ func (p *tab) happened(m message) {
 	}
 }
 
+// forgive drops the browser's own notes of answers that were asked for.
+func (p *tab) forgive(status string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.faults = slices.DeleteFunc(p.faults, func(f string) bool { return strings.Contains(f, "responded with a status of "+status) })
+}
+
 // clean fails the test if anything went wrong on the page.
 func (p *tab) clean() {
 	p.b.t.Helper()
@@ -300,6 +340,14 @@ func (p *tab) clean() {
 // eval gives the value of a script, which may be a promise of one.
 func (p *tab) eval(script string, into any) {
 	p.b.t.Helper()
+	if err := p.try(script, into); err != nil {
+		p.b.t.Fatal(err)
+	}
+}
+
+// try is eval whose error says that the page went away meanwhile.
+func (p *tab) try(script string, into any) error {
+	p.b.t.Helper()
 	var got struct {
 		Result           struct{ Value json.RawMessage }
 		ExceptionDetails *struct {
@@ -307,20 +355,25 @@ func (p *tab) eval(script string, into any) {
 			Exception struct{ Description string }
 		}
 	}
-	p.b.decode(p.call("Runtime.evaluate", object{"expression": script, "awaitPromise": true, "returnByValue": true, "userGesture": true}), &got)
+	raw, err := p.b.ask(p.session, "Runtime.evaluate", object{"expression": script, "awaitPromise": true, "returnByValue": true, "userGesture": true})
+	if err != nil {
+		return err
+	}
+	p.b.decode(raw, &got)
 	if e := got.ExceptionDetails; e != nil {
 		p.b.t.Fatalf("%s\n%s %s", script, e.Text, e.Exception.Description)
 	}
 	if into != nil {
 		p.b.decode(got.Result.Value, into)
 	}
+	return nil
 }
 
 // wait returns when the script is true, looking at every frame.
 func (p *tab) wait(what, script string) {
 	p.b.t.Helper()
 	var ok bool
-	p.eval(fmt.Sprintf(`new Promise((resolve) => {
+	look := fmt.Sprintf(`new Promise((resolve) => {
 		const end = performance.now() + %d;
 		const look = () => {
 			let is = false;
@@ -328,7 +381,14 @@ func (p *tab) wait(what, script string) {
 			if (is || performance.now() > end) resolve(is); else setTimeout(look, 20);
 		};
 		look();
-	})`, (patience/2).Milliseconds(), script), &ok)
+	})`, (patience / 2).Milliseconds(), script)
+	err := p.try(look, &ok)
+	for navigated(err) {
+		err = p.try(look, &ok)
+	}
+	if err != nil {
+		p.b.t.Fatalf("waited for %s: %v", what, err)
+	}
 	if !ok {
 		var text string
 		p.eval(`document.body.innerText.slice(0, 1500)`, &text)
@@ -338,6 +398,11 @@ func (p *tab) wait(what, script string) {
 	}
 }
 
+// navigated says whether a script came to nothing because the page is another one now.
+func navigated(err error) bool {
+	return err != nil && (strings.Contains(err.Error(), "navigated") || strings.Contains(err.Error(), "context"))
+}
+
 func (p *tab) press(keys ...string) {
 	p.b.t.Helper()
 	for _, key := range keys {
@@ -345,9 +410,23 @@ func (p *tab) press(keys ...string) {
 		if len(key) == 1 {
 			params["text"] = key
 		}
+		switch key { // those by which the browser itself does something
+		case "Enter":
+			params["windowsVirtualKeyCode"], params["text"] = 13, "\r"
+		case "Escape":
+			params["windowsVirtualKeyCode"] = 27
+		case "Tab":
+			params["windowsVirtualKeyCode"] = 9
+		}
 		p.call("Input.dispatchKeyEvent", params)
 		p.call("Input.dispatchKeyEvent", object{"type": "keyUp", "key": key})
 	}
+}
+
+// front shows the tab: one in the background draws nothing.
+func (p *tab) front() {
+	p.b.t.Helper()
+	p.call("Page.bringToFront", object{})
 }
 
 func (p *tab) size(width, height int) {

@@ -34,6 +34,10 @@ type stage struct {
 	asked    []string
 	posted   []string
 	kinds    []string
+	door     door
+	why      string   // tasks wait, as explain has it
+	refusals []string // what the next submissions are refused with
+	echoes   bool     // a task that is not there is refused in its own words
 }
 
 // act is a task with its log.
@@ -50,6 +54,7 @@ func newStage(t *testing.T) *stage {
 	t.Helper()
 	s := &stage{
 		acts: map[string]*act{}, watchers: map[*watcher]struct{}{},
+		why:   `It needs 1 of "gpu" and 0 is free; 2 stand before it.`,
 		kinds: []string{"demo.echo", "demo.flaky", "demo.panic", "demo.sleep", "demo.stream", "exec"},
 	}
 	mux := http.NewServeMux()
@@ -66,7 +71,10 @@ func newStage(t *testing.T) *stage {
 	mux.HandleFunc("GET /v1/workers", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, transport.WorkerList{Workers: []transport.Worker{{ID: "w", Name: "local", Node: "node-a", Kinds: s.kinds}}})
 	})
-	s.Server = httptest.NewServer(mux)
+	mux.HandleFunc("GET /v1/tasks/{id}/result", s.serveResult)
+	mux.HandleFunc("GET /v1/me", s.serveMe)
+	mux.HandleFunc("POST /v1/tickets", s.serveTicket)
+	s.Server = httptest.NewServer(s.guard(mux))
 	t.Cleanup(func() {
 		s.drop(0)
 		s.Close()
@@ -235,6 +243,15 @@ func (s *stage) serveTask(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+func (s *stage) serveResult(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a := s.known(w, r); a != nil {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(a.task.Result)
+	}
+}
+
 func (s *stage) serveDelete(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -248,7 +265,7 @@ func (s *stage) serveExplain(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if a := s.known(w, r); a != nil {
-		answer(w, http.StatusOK, transport.Explanation{Task: a.task, Message: `It needs 1 of "gpu" and 0 is free; 2 stand before it.`})
+		answer(w, http.StatusOK, transport.Explanation{Task: a.task, Message: s.why})
 	}
 }
 
@@ -282,6 +299,10 @@ func (s *stage) serveSubmit(w http.ResponseWriter, r *http.Request) {
 		refuse(w, p)
 		return
 	}
+	if p := s.refusal(); p != nil {
+		refuse(w, p)
+		return
+	}
 	if in.Queue == "refused" {
 		p := transport.NewProblem(http.StatusUnprocessableEntity, "invalid_task", "The task is not valid.")
 		p.Errors = []transport.FieldError{{Path: "queue", Message: "is not one of ours"}}
@@ -296,6 +317,28 @@ func (s *stage) serveSubmit(w http.ResponseWriter, r *http.Request) {
 	accepted := s.acts[id].task
 	s.tell(id, task.EventState, object{"state": "running", "attempt": 1, "node": "node-a"})
 	answer(w, http.StatusCreated, accepted)
+}
+
+// refusal is a problem in the words the test has for the next one.
+func (s *stage) refusal() *transport.Problem {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.refusals) == 0 {
+		return nil
+	}
+	x := s.refusals[0]
+	s.refusals = s.refusals[1:]
+	p := wordedAs(x, http.StatusUnprocessableEntity)
+	if len(s.refusals)%2 == 0 {
+		p.Detail = "" // then the title is shown
+	}
+	return p
+}
+
+func wordedAs(x string, status int) *transport.Problem {
+	return &transport.Problem{
+		Type: x, Title: x, Status: status, Detail: x, Code: x, RequestID: x, Errors: []transport.FieldError{{Path: x, Message: x}},
+	}
 }
 
 func (s *stage) serveStats(w http.ResponseWriter, _ *http.Request) {
@@ -314,6 +357,7 @@ func (s *stage) serveStats(w http.ResponseWriter, _ *http.Request) {
 type watcher struct {
 	stage *stage
 	conn  *websocket.Conn
+	key   string
 	topic map[string]struct{ state, kind string }
 
 	ready *sync.Cond // on the stage's lock
@@ -328,12 +372,16 @@ type frame struct {
 }
 
 func (s *stage) serveSocket(w http.ResponseWriter, r *http.Request) {
+	key, ok := s.admit(w, r)
+	if !ok {
+		return
+	}
 	up := websocket.Upgrader{Subprotocols: []string{"troupe.v1.json"}}
 	conn, err := up.Upgrade(w, r, nil)
 	if err != nil {
 		return
 	}
-	watch := &watcher{stage: s, conn: conn, topic: map[string]struct{ state, kind string }{}, ready: sync.NewCond(&s.mu)}
+	watch := &watcher{stage: s, conn: conn, key: key, topic: map[string]struct{ state, kind string }{}, ready: sync.NewCond(&s.mu)}
 	s.mu.Lock()
 	s.watchers[watch] = struct{}{}
 	watch.notify("hello", object{"session": "s", "server": "stage", "heartbeat": "25s", "limits": object{}})
@@ -490,10 +538,11 @@ func (w *watcher) subscribe(r request, result func(any)) {
 	w.stage.asked = append(w.stage.asked, r.Params.After)
 	a := w.stage.acts[r.Params.Task]
 	if a == nil {
-		w.put(object{"jsonrpc": "2.0", "id": r.ID, "error": object{
-			"code": -32001, "message": "There is no such task.",
-			"data": transport.NewProblem(http.StatusNotFound, "task_not_found", "There is no such task."),
-		}}, false)
+		p := transport.NewProblem(http.StatusNotFound, "task_not_found", "There is no such task.")
+		if w.stage.echoes {
+			p = wordedAs(r.Params.Task, http.StatusNotFound)
+		}
+		w.put(object{"jsonrpc": "2.0", "id": r.ID, "error": object{"code": -32001, "message": p.Detail, "data": p}}, false)
 		return
 	}
 	name := "task:" + a.task.ID

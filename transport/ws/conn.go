@@ -2,6 +2,8 @@ package ws
 
 import (
 	"net"
+	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -9,36 +11,45 @@ import (
 	"github.com/google/uuid"
 	"github.com/gorilla/websocket"
 
-	"github.com/troupe-run/troupe/runtime/task"
+	"github.com/troupe-run/troupe/runtime/access"
+	"github.com/troupe-run/troupe/transport"
+	"github.com/troupe-run/troupe/transport/auth"
 )
 
 // Close codes, see docs/websocket.md.
 const (
-	closeGoingAway = 4101
-	closeHeartbeat = 4108
-	closeTooMany   = 4229
+	closeGoingAway    = 4101
+	closeHeartbeat    = 4108
+	closeTooMany      = 4229
+	closeUnauthorized = 4401
+	closeForbidden    = 4403
 )
 
-// conn is one watcher's connection and its outbox.
+// conn is one connection and its outbox, whatever is spoken on it.
 type conn struct {
-	handler   *Handler
-	socket    *websocket.Conn
-	id        string
-	namespace string
-	session   task.Session
+	handler *Handler
+	socket  *websocket.Conn
+	id      string
+	who     access.Principal
+	watched *auth.Pass // the watch over the credential; nil: there is none
+	from    netip.Addr
+	leave   func() // the crowd; nil: it did not get in
+	party   party
 
 	heard    atomic.Int64 // when the peer last said anything, unix nanoseconds
+	busy     atomic.Bool  // what it said is being done, and nothing read meanwhile
+	pinged   atomic.Int64 // when it was last asked for a pong
+	reached  atomic.Int64 // when it was asked for the last one that came
+	silent   atomic.Bool  // it did not answer in time
 	controls atomic.Int64 // control frames since the last heartbeat
 	nextPing time.Time    // of the heartbeat goroutine
-	pinged   time.Time
 
 	mu      sync.Mutex
 	queue   []item
 	bytes   int
 	full    bool // refused a frame since the queue was last empty
 	writing bool
-	closing bool // the last frame is queued; nothing comes behind it
-	topics  map[string]bool
+	closing bool      // the last frame is queued; nothing comes behind it
 	room    sync.Cond // something has been written, or never will be
 }
 
@@ -51,7 +62,7 @@ type item struct {
 }
 
 func newConn(h *Handler, socket *websocket.Conn) *conn {
-	c := &conn{handler: h, socket: socket, id: uuid.NewString(), topics: map[string]bool{}}
+	c := &conn{handler: h, socket: socket, id: uuid.NewString()}
 	c.room.L = &c.mu
 	now := time.Now()
 	c.heard.Store(now.UnixNano())
@@ -59,23 +70,35 @@ func newConn(h *Handler, socket *websocket.Conn) *conn {
 	return c
 }
 
-// Offer implements [task.Outbox].
-func (c *conn) Offer(f *task.Frame) bool {
-	switch f.Kind {
-	case task.Happened, task.Ended, task.Gap, task.Reset:
-		frame, _ := f.Encoded(encodeFrame).([]byte)
-		return c.offer(frame, f)
-	case task.Subscribed, task.Refused:
-		c.answerSubscribe(f)
-	case task.Goodbye:
-		c.notify("goodbye", map[string]string{"delay": f.Delay.String()})
-		time.AfterFunc(f.Delay, func() { c.close(closeGoingAway, "going away") })
+// watch has the connection closed when its credential ends.
+func (c *conn) watch(r *http.Request) {
+	door := c.handler.cfg.Door
+	if door == nil {
+		return
 	}
-	return true
+	c.from = door.Address(r)
+	c.watched = door.Watch(c.who, func(*transport.Problem) { c.close(closeUnauthorized, "the credential has expired or was revoked") })
 }
 
-// offer queues an event unless the outbox is full.
-func (c *conn) offer(frame []byte, f *task.Frame) bool {
+// unwatch gives up what the connection has of others.
+func (c *conn) unwatch() {
+	if c.watched != nil {
+		c.watched.Release()
+	}
+	if c.leave != nil {
+		c.leave()
+	}
+}
+
+// goodbye says that the node goes, and closes after a while.
+func (c *conn) goodbye(delay time.Duration) {
+	c.notify("goodbye", goodbyeParams{Delay: delay.String()})
+	time.AfterFunc(delay, func() { c.close(closeGoingAway, "going away") })
+}
+
+// offer queues a frame unless the outbox is full. taken is called, with the lock held,
+// if it is not.
+func (c *conn) offer(frame []byte, taken func()) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := c.handler.bounds
@@ -89,9 +112,7 @@ func (c *conn) offer(frame []byte, f *task.Frame) bool {
 		c.full = true
 		return false
 	}
-	if f.Kind == task.Ended {
-		delete(c.topics, f.Topic)
-	}
+	taken()
 	c.push(item{frame: frame})
 	return true
 }
@@ -160,7 +181,7 @@ func (c *conn) write() {
 			}
 			c.mu.Unlock()
 			if drained {
-				c.session.Drained()
+				c.party.drained()
 			}
 			return
 		}
@@ -207,17 +228,23 @@ func (c *conn) close(code int, reason string) {
 // beat is called a few times in every heartbeat.
 func (c *conn) beat(now time.Time) {
 	b := c.handler.bounds
-	heard := time.Unix(0, c.heard.Load())
+	if c.busy.Load() {
+		c.heard.Store(now.UnixNano()) // it is not read, so nothing can be heard of it
+	}
+	pinged := c.pinged.Load()
 	switch {
-	case !c.pinged.IsZero() && heard.Before(c.pinged):
-		if now.Sub(c.pinged) > b.Pong {
+	case pinged != 0 && c.heard.Load() < pinged:
+		if now.Sub(time.Unix(0, pinged)) > b.Pong {
+			c.silent.Store(true)
 			c.close(closeHeartbeat, "no pong")
 			// It does not answer, so it may not read either.
 			_ = c.socket.SetReadDeadline(now.Add(time.Second))
 		}
 	case now.After(c.nextPing):
-		c.pinged, c.nextPing = now, now.Add(spread(b.Heartbeat))
+		c.nextPing = now.Add(spread(b.Heartbeat))
 		c.controls.Store(0)
+		c.pinged.Store(now.UnixNano())
 		c.put(item{frame: rawFrame(websocket.PingMessage, nil)})
+		c.party.beat()
 	}
 }

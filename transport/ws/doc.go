@@ -1,8 +1,8 @@
-// Package ws is the wire of the watchers' WebSockets, GET /v1/ws: it takes a
-// connection, turns its JSON-RPC requests into calls of the runtime and of the
-// connection's session, and writes what the session offers. What a watcher sees
-// is decided by the session's actor; here it becomes bytes. Package cmd mounts
-// it beside package api.
+// Package ws is the wire of the WebSockets of watchers, GET /v1/ws, and of workers,
+// GET /v1/worker: it takes a connection, turns its JSON-RPC requests into calls of
+// the runtime and of the connection's session, and writes what the session offers.
+// What a watcher sees, and what a worker runs, is decided by actors; here it becomes
+// bytes. Package cmd mounts it behind package api, which asks for a credential.
 //
 // # One writer, only while there is something to write
 //

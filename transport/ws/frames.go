@@ -40,11 +40,15 @@ func encodeFrame(f *task.Frame) any {
 		b = f.Event.AppendJSON(b)
 		return textFrame(append(b, "}}"...))
 	case task.Gap:
-		return notification("gap", map[string]string{"subscription": f.Topic, "first": f.First.String()})
+		return notification("gap", gapParams{Subscription: f.Topic, First: f.First.String()})
 	case task.Reset:
-		return notification("reset", map[string]any{"subscription": f.Topic, "tasks": views(f.Tasks)})
+		return notification("reset", resetParams{Subscription: f.Topic, Tasks: views(f.Tasks)})
 	default:
-		return notification("end", map[string]string{"subscription": f.Topic})
+		end := endParams{Subscription: f.Topic}
+		if f.Counts != nil {
+			end.Counts = new(transport.CountsOf(f.Counts))
+		}
+		return notification("end", end)
 	}
 }
 

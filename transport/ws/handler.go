@@ -16,14 +16,20 @@ import (
 	"github.com/gorilla/websocket"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/troupe-run/troupe/runtime/access"
 	"github.com/troupe-run/troupe/runtime/task"
 	"github.com/troupe-run/troupe/transport"
+	"github.com/troupe-run/troupe/transport/auth"
 )
 
-// Subprotocol is the protocol's name and version.
-const Subprotocol = "troupe.v1.json"
+// Subprotocol is the name and version of the watchers' protocol, and WorkerSubprotocol
+// that of the workers'.
+const (
+	Subprotocol       = "troupe.v1.json"
+	WorkerSubprotocol = "troupe.worker.v1.json"
+)
 
-// Tasks is what the sockets need of the runtime.
+// Tasks is what the watchers' sockets need of the runtime.
 type Tasks interface {
 	// OpenSession begins a watcher's session that fills out.
 	OpenSession(namespace string, out task.Outbox) task.Session
@@ -40,6 +46,19 @@ type Config struct {
 	Server     string                // name and version, for hello
 	Origins    []string              // pages of other origins that may connect, as "https://host"
 	Bounds     Bounds
+
+	// Principal says who opens a socket; nil: whoever package auth let in and, where
+	// nobody was asked, anybody, who may do all in the default namespace.
+	Principal func(*http.Request) access.Principal
+	// Door watches over the credentials of sockets that are open, and takes others in
+	// their place; nil: nobody does.
+	Door *auth.Door
+	// Crowd bounds how many sockets and streams there are, by whose they are; nil: not.
+	Crowd *auth.Crowd
+	// Certified has workers show a certificate that the server's TLS has verified.
+	Certified bool
+	// Lease is for how long a worker may be silent; 15 s. It sets their heartbeat.
+	Lease time.Duration
 }
 
 // Bounds says how much one watcher and all of them may take. The zero value of
@@ -74,9 +93,28 @@ func (b Bounds) withDefaults() Bounds {
 	}
 }
 
-// Handler serves GET /v1/ws. Run must run beside it, for the heartbeats.
+// party is what is spoken on a connection, by one of the protocols.
+type party interface {
+	limits(*limits)    // adds to what hello says
+	beat()             // a ping has been sent
+	drained()          // the outbox has refused something, and is empty now
+	ended(silent bool) // the connection has
+}
+
+// protocol is what a handler speaks.
+type protocol struct {
+	socket  string // its name in lists and metrics
+	name    string // the subprotocol
+	needs   access.Scope
+	methods []method
+	begin   func(*conn) party
+}
+
+// Handler serves GET /v1/ws or GET /v1/worker. Run must run beside it, for the
+// heartbeats.
 type Handler struct {
-	tasks    Tasks
+	protocol protocol
+	methods  map[string]method
 	cfg      Config
 	bounds   Bounds
 	log      *slog.Logger
@@ -88,11 +126,35 @@ type Handler struct {
 	closed bool
 }
 
-// New makes a handler. It panics if the Registerer has its metrics already.
+// New makes a handler of watchers' sockets. It panics if the Registerer has its metrics
+// already.
 func New(t Tasks, cfg Config) *Handler {
+	return newHandler(cfg, protocol{
+		socket: "watcher", name: Subprotocol, needs: Anyone, methods: watcherMethods(),
+		begin: func(c *conn) party { return newWatcher(t, c) },
+	})
+}
+
+// NewWorkers makes a handler of workers' sockets.
+func NewWorkers(t Workers, cfg Config) *Handler {
+	lease := cmp.Or(cfg.Lease, 15*time.Second)
+	// A ping and the time for its answer are less than a lease, also where the ping is
+	// late by what it is spread.
+	cfg.Bounds.Heartbeat = cmp.Or(cfg.Bounds.Heartbeat, lease/4)
+	cfg.Bounds.Pong = cmp.Or(cfg.Bounds.Pong, lease*2/3)
+	return newHandler(cfg, protocol{
+		socket: "worker", name: WorkerSubprotocol, needs: access.Workers, methods: workerMethods(),
+		begin: func(c *conn) party { return &worker{conn: c, workers: t} },
+	})
+}
+
+func newHandler(cfg Config, p protocol) *Handler {
 	h := &Handler{
-		tasks: t, cfg: cfg, bounds: cfg.Bounds.withDefaults(), log: cfg.Log,
-		metrics: newMetrics(cfg.Registerer), conns: map[*conn]struct{}{},
+		protocol: p, methods: tableOf(p.methods), cfg: cfg, bounds: cfg.Bounds.withDefaults(), log: cfg.Log,
+		metrics: newMetrics(cfg.Registerer, p.socket), conns: map[*conn]struct{}{},
+	}
+	if h.cfg.Principal == nil {
+		h.cfg.Principal = principal
 	}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
@@ -103,18 +165,18 @@ func New(t Tasks, cfg Config) *Handler {
 		ReadBufferSize: 512, WriteBufferSize: 512, WriteBufferPool: &sync.Pool{},
 		CheckOrigin: h.allowed,
 		Error: func(w http.ResponseWriter, _ *http.Request, status int, _ error) {
-			writeProblem(w, upgradeProblem(status))
+			writeProblem(w, upgradeProblem(status, p.name))
 		},
 	}
 	return h
 }
 
 // upgradeProblem says for a person why there is no socket.
-func upgradeProblem(status int) *transport.Problem {
+func upgradeProblem(status int, subprotocol string) *transport.Problem {
 	if status == http.StatusForbidden {
 		return transport.NewProblem(status, "origin_refused", "Pages of this origin may not connect.")
 	}
-	return transport.NewProblem(status, "upgrade_required", "This address speaks WebSocket, version 13, subprotocol "+Subprotocol+".")
+	return transport.NewProblem(status, "upgrade_required", "This address speaks WebSocket, version 13, subprotocol "+subprotocol+".")
 }
 
 func writeProblem(w http.ResponseWriter, p *transport.Problem) {
@@ -134,9 +196,13 @@ func (h *Handler) allowed(r *http.Request) bool {
 	return err == nil && u.Host == r.Host
 }
 
-// namespace is whose tasks a connection is about. Without credentials there is
-// one.
-func namespace(*http.Request) string { return task.DefaultNamespace }
+// principal is whoever was let in. Where there is no door, anybody is.
+func principal(r *http.Request) access.Principal {
+	if p, ok := auth.From(r.Context()); ok {
+		return p
+	}
+	return access.Principal{Namespace: task.DefaultNamespace, Actor: "open", Scopes: access.Scopes()}
+}
 
 // ServeHTTP implements [http.Handler]. It returns once the connection is open;
 // a goroutine of its own reads from there on, which is lighter than net/http's.
@@ -144,10 +210,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	offered := websocket.Subprotocols(r)
 	header := http.Header{}
 	switch {
-	case slices.Contains(offered, Subprotocol):
-		header.Set("Sec-Websocket-Protocol", Subprotocol)
+	case slices.Contains(offered, h.protocol.name):
+		header.Set("Sec-Websocket-Protocol", h.protocol.name)
 	case len(offered) > 0:
-		writeProblem(w, transport.NewProblem(http.StatusBadRequest, "subprotocol_unknown", "The subprotocol here is "+Subprotocol+"."))
+		writeProblem(w, transport.NewProblem(http.StatusBadRequest, "subprotocol_unknown", "The subprotocol here is "+h.protocol.name+"."))
 		return
 	}
 	socket, err := h.upgrader.Upgrade(w, r, header)
@@ -159,12 +225,20 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_ = tcp.SetWriteBuffer(64 << 10)
 	}
 	c := newConn(h, socket)
-	c.namespace = namespace(r)
-	c.session = h.tasks.OpenSession(c.namespace, c)
-	if h.add(c) {
-		c.hello()
-	} else {
+	c.who = h.cfg.Principal(r)
+	c.party = h.protocol.begin(c)
+	leave, full := h.cfg.Crowd.Enter(c.who)
+	c.leave = leave
+	switch {
+	case c.may(h.protocol.needs) != nil:
+		c.close(closeForbidden, "the credential does not have the scope "+string(h.protocol.needs))
+	case h.cfg.Certified && h.protocol.needs == access.Workers && (r.TLS == nil || len(r.TLS.VerifiedChains) == 0):
+		c.close(closeForbidden, "a worker needs a certificate here")
+	case full != nil || !h.add(c):
 		c.close(closeTooMany, "too many connections")
+	default:
+		c.hello()
+		c.watch(r)
 	}
 	go c.read() //nolint:contextcheck // a socket outlives the request that opened it
 }

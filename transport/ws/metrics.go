@@ -14,14 +14,15 @@ type metrics struct {
 	closes      *prometheus.CounterVec
 }
 
-func newMetrics(r prometheus.Registerer) *metrics {
+func newMetrics(r prometheus.Registerer, socket string) *metrics {
+	labels := prometheus.Labels{"socket": socket}
 	m := &metrics{
-		connections: prometheus.NewGauge(prometheus.GaugeOpts{Name: "troupe_ws_connections", Help: "Open WebSockets of watchers."}),
-		frames:      prometheus.NewCounter(prometheus.CounterOpts{Name: "troupe_ws_frames_total", Help: "Frames written to watchers."}),
-		bytes:       prometheus.NewCounter(prometheus.CounterOpts{Name: "troupe_ws_bytes_total", Help: "Bytes written to watchers."}),
-		slow:        prometheus.NewCounter(prometheus.CounterOpts{Name: "troupe_ws_slow_total", Help: "Times a watcher's outbox was full."}),
+		connections: prometheus.NewGauge(prometheus.GaugeOpts{Name: "troupe_ws_connections", Help: "Open WebSockets.", ConstLabels: labels}),
+		frames:      prometheus.NewCounter(prometheus.CounterOpts{Name: "troupe_ws_frames_total", Help: "Frames written.", ConstLabels: labels}),
+		bytes:       prometheus.NewCounter(prometheus.CounterOpts{Name: "troupe_ws_bytes_total", Help: "Bytes written.", ConstLabels: labels}),
+		slow:        prometheus.NewCounter(prometheus.CounterOpts{Name: "troupe_ws_slow_total", Help: "Times an outbox was full.", ConstLabels: labels}),
 		closes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "troupe_ws_closes_total", Help: "WebSockets the server closed, by close code.",
+			Name: "troupe_ws_closes_total", Help: "WebSockets the server closed, by close code.", ConstLabels: labels,
 		}, []string{"code"}),
 	}
 	if r != nil {

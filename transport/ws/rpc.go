@@ -11,8 +11,10 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"github.com/troupe-run/troupe/runtime/access"
 	"github.com/troupe-run/troupe/runtime/task"
 	"github.com/troupe-run/troupe/transport"
+	"github.com/troupe-run/troupe/transport/auth"
 )
 
 // Codes of JSON-RPC 2.0, section 5.1; a problem of the domain stands under
@@ -117,10 +119,11 @@ func (c *conn) notify(method string, params any) {
 
 func (c *conn) hello() {
 	b := c.handler.bounds
-	c.notify("hello", map[string]any{
-		"session": c.id, "server": c.handler.cfg.Server, "heartbeat": b.Heartbeat.String(),
-		"limits": map[string]any{"message": b.Message, "batch": b.Batch, "subscriptions": b.Subscriptions},
-	})
+	h := helloParams{
+		Session: c.id, Server: c.handler.cfg.Server, Heartbeat: b.Heartbeat.String(), Limits: limits{Message: b.Message, Batch: b.Batch},
+	}
+	c.party.limits(&h.Limits)
+	c.notify("hello", h)
 }
 
 // read handles what the peer says until the connection ends, one request after
@@ -128,12 +131,16 @@ func (c *conn) hello() {
 func (c *conn) read() {
 	defer func() {
 		c.abandon()
-		c.session.Close()
+		c.unwatch()
+		c.party.ended(c.silent.Load())
 		c.handler.remove(c)
 	}()
 	b := c.handler.bounds
 	c.socket.SetReadLimit(b.Message)
-	c.socket.SetPongHandler(func(string) error { return c.control(nil) })
+	c.socket.SetPongHandler(func(string) error {
+		c.reached.Store(c.pinged.Load())
+		return c.control(nil)
+	})
 	c.socket.SetPingHandler(func(data string) error { return c.control([]byte(data)) })
 	faults := 0
 	for {
@@ -150,12 +157,14 @@ func (c *conn) read() {
 			c.close(websocket.CloseInvalidFramePayloadData, "not UTF-8")
 			continue
 		}
+		c.busy.Store(true)
 		if !c.handle(message) {
 			if faults++; faults >= b.Faults {
 				c.close(websocket.ClosePolicyViolation, "too many malformed messages")
 			}
 		}
 		c.awaitRoom()
+		c.busy.Store(false)
 	}
 }
 
@@ -239,6 +248,34 @@ func (c *conn) handleOne(message []byte, to *call) bool {
 	defer cancel()
 	c.dispatch(ctx, r, to)
 	return true
+}
+
+// dispatch carries out one request, if who asks may.
+func (c *conn) dispatch(ctx context.Context, r request, to *call) {
+	m, known := c.handler.methods[r.Method]
+	if !known {
+		c.answer(to, nil, &rpcError{Code: codeMethod, Message: "no such method"})
+		return
+	}
+	if err := c.may(m.Scope); err != nil {
+		c.answer(to, nil, err)
+		return
+	}
+	result, err := m.call(ctx, c.party, r.Params, to)
+	if !errors.Is(err, errLater) {
+		c.answer(to, result, err)
+	}
+}
+
+// errLater says that a call is answered later.
+var errLater = errors.New("answered later")
+
+// may refuses who asks where their credential does not allow it.
+func (c *conn) may(s access.Scope) error {
+	if s == Anyone || c.who.May(s) {
+		return nil
+	}
+	return auth.Forbidden("This needs the scope " + string(s) + ".")
 }
 
 // validID: a string, a number or null (JSON-RPC 2.0, section 4); absent is fine.

@@ -27,4 +27,5 @@ func Register(r *runtime.Runtime) {
 	runtime.Handle(r, "demo.panic", func(_ context.Context, t *attempt) (json.RawMessage, error) {
 		return nil, panics(t.Payload)
 	})
+	runtime.Handle(r, "demo.steps", steps)
 }

@@ -21,6 +21,11 @@ func TestTheKindsRunOnANode(t *testing.T) {
 		{"demo.stream", `{"chunks":3,"interval":"0s"}`, `{"chunks":3}`, ""},
 		{"demo.flaky", `{"failures":2}`, `{"attempts":3}`, ""},
 		{"demo.panic", `null`, ``, task.CodePanic},
+		{"demo.steps", `{}`, `{"ran_in":[1,1,1]}`, ""},
+		{"demo.steps", `{"steps":2,"duration":"1ms","sleep":"1ms","wait_for":"go","timeout":"10ms"}`, ``, "no_signal"},
+		{"demo.steps", `{"wait_for":"Go"}`, ``, task.CodeInvalidPayload},
+		{"demo.steps", `{"sleep":"ever"}`, ``, task.CodeInvalidPayload},
+		{"demo.steps", `{"wait_for":"go","timeout":"-1s"}`, ``, task.CodeInvalidPayload},
 		{"demo.sleep", `{"minutes":1}`, ``, task.CodeInvalidPayload},
 	}
 	for _, tt := range tests {

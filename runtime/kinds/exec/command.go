@@ -1,23 +1,19 @@
 package exec
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"os"
 	goruntime "runtime"
-	"sync"
 	"time"
+
+	"github.com/troupe-run/troupe/runtime/kinds/lines"
 )
 
 // job is what this kind needs of the attempt it runs in.
-type job interface {
-	Log(level slog.Level, message string, args ...any) error
-	EmitBytes(b []byte) error
-}
+type job = lines.Job
 
 type result struct {
 	ExitStatus int    `json:"exit_status"`
@@ -25,9 +21,22 @@ type result struct {
 	Truncated  bool   `json:"truncated,omitempty"`
 }
 
-func (c Config) run(ctx context.Context, j job, raw json.RawMessage) (result, error) {
+// runner runs the commands of all tasks.
+type runner struct {
+	config Config
+	warden warden
+}
+
+func newRunner(cfg Config) *runner {
+	return &runner{config: cfg, warden: warden{helper: cfg.Helper}}
+}
+
+func (r *runner) run(ctx context.Context, j job, raw json.RawMessage) (result, error) {
 	p, err := parse(raw)
 	if err != nil {
+		return result{}, err
+	}
+	if err := r.config.Programs.checkEnv(p.Env); err != nil {
 		return result{}, err
 	}
 	streams, err := openPipes(p.Stdin != "")
@@ -35,20 +44,22 @@ func (c Config) run(ctx context.Context, j job, raw json.RawMessage) (result, er
 		return result{}, notStarted(p.Command[0], err)
 	}
 	defer streams.close()
+	r.warden.ready()
 
 	// The kernel would kill the command if the thread that starts it ended, and
 	// a thread of ours may end at any time unless a goroutine is locked to it.
 	goruntime.LockOSThread()
 	defer goruntime.UnlockOSThread()
 	begin := time.Now()
-	command, err := c.start(p, streams)
+	command, err := r.start(p, streams)
 	if err != nil {
 		return result{}, err
 	}
+	command.watched(&r.warden)
 	streams.closeTheirs()
 
 	follow := follow(j, streams, p.Stdin)
-	state, err := c.await(ctx, command)
+	state, err := r.await(ctx, command)
 	lost := follow()
 	if ctx.Err() != nil {
 		return result{}, context.Cause(ctx)
@@ -62,28 +73,46 @@ func (c Config) run(ctx context.Context, j job, raw json.RawMessage) (result, er
 	return result{Duration: time.Since(begin).Round(time.Millisecond).String(), Truncated: lost}, nil
 }
 
-func (c Config) start(p payload, streams *pipes) (*group, error) {
+func (r *runner) start(p payload, streams *pipes) (*group, error) {
 	if p.Dir != "" {
 		// The kernel's answer would not say which of the two it did not find.
 		if info, err := os.Stat(p.Dir); err != nil || !info.IsDir() {
 			return nil, notThere(p.Dir)
 		}
 	}
-	env := environment(os.Environ(), c.InheritEnv, p)
-	program, err := look(p.Command[0], env)
+	env := environment(os.Environ(), r.config.InheritEnv, p)
+	program, err := r.look(p.Command[0], env)
 	if err != nil {
-		return nil, notStarted(p.Command[0], err)
+		return nil, err
 	}
-	g, err := start(program, p.Command, &os.ProcAttr{Dir: p.Dir, Env: env, Files: streams.theirs})
+	attributes := &os.ProcAttr{Dir: p.Dir, Env: env, Files: streams.theirs}
+	var g *group
+	if r.config.Limits == (Limits{}) {
+		g, err = start(program, p.Command, attributes)
+	} else {
+		g, err = startLimited(r.config.Helper, request{Program: program, Argv: p.Command, Env: env, Limits: r.config.Limits}, attributes)
+	}
 	if err != nil {
 		return nil, notStarted(p.Command[0], err)
 	}
 	return g, nil
 }
 
+// look is the file of the program that a command names.
+func (r *runner) look(name string, env []string) (string, error) {
+	if !r.config.Programs.any() {
+		return r.config.Programs.look(name)
+	}
+	program, err := look(name, env)
+	if err != nil {
+		return "", notStarted(name, err)
+	}
+	return program, nil
+}
+
 // await returns when the command has ended, which it is made to when ctx ends:
 // asked first, then killed.
-func (c Config) await(ctx context.Context, command *group) (state *os.ProcessState, err error) {
+func (r *runner) await(ctx context.Context, command *group) (state *os.ProcessState, err error) {
 	end := make(chan struct{})
 	go func() { // ends with the command
 		defer close(end)
@@ -95,7 +124,7 @@ func (c Config) await(ctx context.Context, command *group) (state *os.ProcessSta
 	case <-ctx.Done():
 	}
 	command.terminate()
-	grace := time.NewTimer(cmp.Or(c.Grace, defaultGrace))
+	grace := time.NewTimer(cmp.Or(r.config.Grace, defaultGrace))
 	defer grace.Stop()
 	select {
 	case <-end:
@@ -106,35 +135,20 @@ func (c Config) await(ctx context.Context, command *group) (state *os.ProcessSta
 	return state, err
 }
 
-// follow gives on what the command writes while it writes it. The function it
-// returns is called when the command has ended, and says whether the task's log
-// refused some of it.
+// follow gives on what the command writes while it writes it, and gives it what
+// it reads. The function it returns is called when the command has ended, and
+// says whether the task's log refused some of it.
 func follow(j job, streams *pipes, stdin string) (finish func() (lost bool)) {
-	stdout := &lines{pipe: streams.stdout, emit: j.EmitBytes}
-	stderr := &lines{pipe: streams.stderr, emit: func(piece []byte) error {
-		line, finished := bytes.CutSuffix(piece, []byte("\n"))
-		if !finished {
-			return j.Log(slog.LevelInfo, string(line), "stream", "stderr", "partial", true)
-		}
-		return j.Log(slog.LevelInfo, string(line), "stream", "stderr")
-	}}
-	var (
-		all     sync.WaitGroup
-		refused [2]error
-	)
-	for i, stream := range []*lines{stdout, stderr} {
-		all.Go(func() { refused[i] = stream.run() })
+	last := lines.Follow(j, streams.stdout, streams.stderr)
+	if streams.stdin == nil {
+		return last
 	}
-	if streams.stdin != nil {
-		all.Go(func() { streams.feed(stdin) })
-	}
+	fed := make(chan struct{})
+	go func() { defer close(fed); streams.feed(stdin) }()
 	return func() bool {
-		stdout.end()
-		stderr.end()
-		if streams.stdin != nil {
-			_ = streams.stdin.Close()
-		}
-		all.Wait()
-		return refused[0] != nil || refused[1] != nil
+		lost := last()
+		_ = streams.stdin.Close()
+		<-fed
+		return lost
 	}
 }

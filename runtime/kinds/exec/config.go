@@ -17,6 +17,17 @@ type Config struct {
 	// or times out, before it is killed; 5 seconds. The runtime waits 10 for a
 	// handler, then fails the attempt while its command may still be there.
 	Grace time.Duration
+
+	// Programs are those that may be run, and Limits what each process of a
+	// command may have.
+	Programs Programs
+	Limits   Limits
+
+	// Helper is the command line of a program that calls [Child] with what stands
+	// behind it, and does nothing else. Limits need it. With it commands end with
+	// all that they have started when the node is killed; without, the first
+	// process of each does, and on Linux only.
+	Helper []string
 }
 
 const defaultGrace = 5 * time.Second

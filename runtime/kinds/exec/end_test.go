@@ -17,7 +17,7 @@ import (
 var errStop = errors.New("somebody cancelled it")
 
 func TestStatusZeroIsSuccess(t *testing.T) {
-	got, err := Config{}.run(t.Context(), newRecorder(), command("true"))
+	got, err := newRunner(Config{}).run(t.Context(), newRecorder(), command("true"))
 	if err != nil || got.ExitStatus != 0 || got.Truncated {
 		t.Fatalf("true: %+v, %v", got, err)
 	}
@@ -62,7 +62,7 @@ func TestOtherEndsAreFailures(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := Config{}.run(t.Context(), newRecorder(), encode(tt.p))
+			_, err := newRunner(Config{}).run(t.Context(), newRecorder(), encode(tt.p))
 			wantFailure(t, err, tt.code, tt.details, tt.retryable)
 		})
 	}
@@ -101,7 +101,7 @@ func TestCancelKillsTheWholeGroup(t *testing.T) {
 func TestATimeoutIsAReasonToo(t *testing.T) {
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 10*time.Millisecond, errStop)
 	defer cancel()
-	if _, err := (Config{}).run(ctx, newRecorder(), command("sleep", "1000")); !errors.Is(err, errStop) {
+	if _, err := newRunner(Config{}).run(ctx, newRecorder(), command("sleep", "1000")); !errors.Is(err, errStop) {
 		t.Errorf("ended with %v, want why its context ended", err)
 	}
 }
@@ -139,7 +139,7 @@ func TestNobodyWaitsForADaemon(t *testing.T) {
 	left, gate := fifo(t), fifo(t)
 	r := newRecorder()
 	// It leaves the group and keeps the pipe to us open until the gate opens.
-	if _, err := (Config{}).run(t.Context(), r, shell(`
+	if _, err := newRunner(Config{}).run(t.Context(), r, shell(`
 		setsid sh -c 'echo yes >`+left+`; exec cat `+gate+`' &
 		cat `+left)); err != nil {
 		t.Error(err)

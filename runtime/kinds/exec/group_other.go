@@ -4,6 +4,7 @@ package exec
 
 import (
 	"errors"
+	"io"
 	"os"
 )
 
@@ -15,6 +16,7 @@ func start(string, []string, *os.ProcAttr) (*group, error) {
 	return nil, errors.New("commands run on Linux, macOS and other Unix systems only")
 }
 
+func (*group) watched(*warden)                 {}
 func (*group) wait() (*os.ProcessState, error) { return nil, errors.ErrUnsupported }
 func (*group) terminate()                      {}
 func (*group) kill()                           {}
@@ -22,3 +24,12 @@ func (*group) kill()                           {}
 func ended(*os.ProcessState) (status int, signal string) { return 0, "" }
 
 var scarce []error
+
+// warden has nothing to watch.
+type warden struct{ helper []string }
+
+func (*warden) ready()     {}
+func (*warden) add(int)    {}
+func (*warden) remove(int) {}
+
+func watch(io.Reader) error { return errors.ErrUnsupported }

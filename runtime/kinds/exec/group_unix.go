@@ -11,6 +11,7 @@ import (
 // group is a command and the processes it started, unless they left it.
 type group struct {
 	leader *os.Process
+	warden *warden // nil: nobody is told of its end
 
 	mu   sync.Mutex
 	over bool // the leader's number may be another's by now
@@ -40,10 +41,19 @@ func (g *group) wait() (state *os.ProcessState, err error) {
 	defer g.mu.Unlock()
 	_ = syscall.Kill(-g.leader.Pid, syscall.SIGKILL) // ESRCH: nothing is left
 	g.over = true
+	if g.warden != nil {
+		g.warden.remove(g.leader.Pid)
+	}
 	if uncollected {
 		state, err = g.leader.Wait()
 	}
 	return state, err
+}
+
+// watched has w end the group if the node cannot.
+func (g *group) watched(w *warden) {
+	g.warden = w
+	w.add(g.leader.Pid)
 }
 
 func (g *group) terminate() { g.signal(syscall.SIGTERM) }

@@ -7,9 +7,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,15 +22,20 @@ import (
 	"github.com/troupe-run/troupe/runtime/task"
 )
 
-// asNode as its first argument makes the test binary a node that runs the
-// command of the others.
-const asNode = "as-node"
+// asNode as its first argument makes the test binary a node with the limits that
+// the second names, which runs the command of the others; asHelper a helper.
+const (
+	asNode   = "as-node"
+	asHelper = "as-helper"
+)
 
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == asNode {
-		_, err := Config{}.run(context.Background(), newRecorder(), command(os.Args[2:]...))
-		fmt.Fprintln(os.Stderr, err)
+	if len(os.Args) > 1 && os.Args[1] == asHelper {
+		fmt.Fprintln(os.Stderr, Child(os.Args[2:]))
 		os.Exit(1)
+	}
+	if len(os.Args) > 1 && os.Args[1] == asNode {
+		os.Exit(node(os.Args[2], os.Args[3:]))
 	}
 	code := m.Run()
 	if err := leaked(); err != nil && code == 0 {
@@ -36,6 +43,36 @@ func TestMain(m *testing.M) {
 		code = 1
 	}
 	os.Exit(code)
+}
+
+// helper is this binary, also where its file is out of reach.
+func helper() []string {
+	program := os.Args[0]
+	if goruntime.GOOS == "linux" {
+		program = "/proc/self/exe"
+	}
+	return []string{program, asHelper}
+}
+
+// node runs one command as a node does. What the command writes comes to standard
+// output, why it failed to standard error.
+func node(limits string, argv []string) int {
+	hide()
+	keepFiles()
+	cfg := Config{Helper: helper()}
+	var err error
+	if cfg.Limits, err = ParseLimits(strings.FieldsFunc(limits, func(r rune) bool { return r == ',' })); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 2
+	}
+	r := newRecorder()
+	r.live = os.Stdout
+	_, err = newRunner(cfg).run(context.Background(), r, command(argv...))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
 }
 
 // leaked is what is left running when the tests are over. A node's dead letters
@@ -61,6 +98,7 @@ type recorder struct {
 	events []said
 	heard  chan string
 	emit   func() error // set: asked before a piece of output is taken
+	live   io.Writer    // set: gets all text as well
 }
 
 func newRecorder() *recorder { return &recorder{heard: make(chan string, 100_000)} }
@@ -85,6 +123,9 @@ func (r *recorder) add(s said) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.events = append(r.events, s)
+	if r.live != nil {
+		fmt.Fprintln(r.live, strings.TrimSuffix(s.text, "\n"))
+	}
 }
 
 func (r *recorder) of(stream string) (all []said) {
@@ -127,7 +168,7 @@ func begin(ctx context.Context, c Config, r *recorder, raw json.RawMessage) (end
 	)
 	go func() {
 		defer close(done)
-		got, err = c.run(ctx, r, raw)
+		got, err = newRunner(c).run(ctx, r, raw)
 	}()
 	return func() (result, error) {
 		<-done

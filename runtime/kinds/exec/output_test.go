@@ -3,7 +3,6 @@
 package exec
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -54,7 +53,7 @@ func TestAPromptIsShown(t *testing.T) {
 
 func TestEveryLineIsAPiece(t *testing.T) {
 	r := newRecorder()
-	if _, err := (Config{}).run(t.Context(), r, command("seq", "10000")); err != nil {
+	if _, err := newRunner(Config{}).run(t.Context(), r, command("seq", "10000")); err != nil {
 		t.Fatal(err)
 	}
 	var want strings.Builder
@@ -70,6 +69,8 @@ func TestEveryLineIsAPiece(t *testing.T) {
 	}
 }
 
+const longest = 32 << 10 // of a piece
+
 func TestOutputIsKeptAsItIs(t *testing.T) {
 	long := strings.Repeat("é€😀", 20_000) // 180 KB in one line
 	tests := []struct{ name, written string }{
@@ -83,7 +84,7 @@ func TestOutputIsKeptAsItIs(t *testing.T) {
 		{"NUL", "a\x00b\n"},
 		{"half a character at the end", "a\xe2\x82"},
 		{"continuation bytes alone", strings.Repeat("\x80", 100_000)},
-		{"exactly one piece", strings.Repeat("x", longestLine)},
+		{"exactly one piece", strings.Repeat("x", longest)},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -92,14 +93,14 @@ func TestOutputIsKeptAsItIs(t *testing.T) {
 			if err := os.WriteFile(file, []byte(tt.written), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := (Config{}).run(t.Context(), r, command("cat", file)); err != nil {
+			if _, err := newRunner(Config{}).run(t.Context(), r, command("cat", file)); err != nil {
 				t.Fatal(err)
 			}
 			if got := r.output(); got != tt.written {
 				t.Errorf("got %.100q of %d bytes, want %.100q of %d", got, len(got), tt.written, len(tt.written))
 			}
 			for _, e := range r.of("output") {
-				if len(e.text) > longestLine || e.text == "" {
+				if len(e.text) > longest || e.text == "" {
 					t.Errorf("a piece of %d bytes", len(e.text))
 				}
 				if utf8.ValidString(tt.written) && !utf8.ValidString(e.text) {
@@ -112,7 +113,7 @@ func TestOutputIsKeptAsItIs(t *testing.T) {
 
 func TestStandardErrorIsLogged(t *testing.T) {
 	r := newRecorder()
-	if _, err := (Config{}).run(t.Context(), r, shell(`printf 'one\n\ntwo' >&2; echo out`)); err != nil {
+	if _, err := newRunner(Config{}).run(t.Context(), r, shell(`printf 'one\n\ntwo' >&2; echo out`)); err != nil {
 		t.Fatal(err)
 	}
 	want := []said{
@@ -137,7 +138,7 @@ func TestAFullLogDoesNotStopTheCommand(t *testing.T) {
 		}
 		return nil
 	}
-	got, err := Config{}.run(t.Context(), r, shell(`seq 100000; exit 0`))
+	got, err := newRunner(Config{}).run(t.Context(), r, shell(`seq 100000; exit 0`))
 	if err != nil || !got.Truncated {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -147,55 +148,4 @@ func TestAFullLogDoesNotStopTheCommand(t *testing.T) {
 	if left != -1 {
 		t.Errorf("it went on writing %d times after it was refused", -left-1)
 	}
-}
-
-func TestWholeCutsBetweenCharacters(t *testing.T) {
-	for in, want := range map[string]int{
-		"": 0, "a": 1, "é": 2, "a\xc3": 1, "a\xe2\x82": 1, "a\xf0\x9f\x98": 1, "a😀": 5,
-		"a\xff": 2, "\x80\x80\x80\x80\x80": 5, "\xe2\x82": 0, "a\n": 2,
-	} {
-		if got := whole([]byte(in)); got != want {
-			t.Errorf("whole(%q) = %d, want %d", in, got, want)
-		}
-	}
-}
-
-func FuzzLines(f *testing.F) {
-	f.Add([]byte("one\ntwo"), 3)
-	f.Add([]byte("\xe2\x82\xac\n\n\xff"), 1)
-	f.Fuzz(func(t *testing.T, in []byte, step int) {
-		r, w, err := os.Pipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer r.Close()
-		step = max(1, step%(64<<10))
-		go func() {
-			defer w.Close()
-			for b := in; len(b) > 0; {
-				n := min(step, len(b))
-				if _, err := w.Write(b[:n]); err != nil {
-					return
-				}
-				b = b[n:]
-			}
-		}()
-		var got []byte
-		l := &lines{pipe: r, emit: func(piece []byte) error {
-			if len(piece) == 0 || len(piece) > longestLine {
-				return errors.New("size")
-			}
-			if i := strings.IndexByte(string(piece), '\n'); i >= 0 && i != len(piece)-1 {
-				return errors.New("newline inside")
-			}
-			got = append(got, piece...)
-			return nil
-		}}
-		if err := l.run(); err != nil {
-			t.Fatal(err)
-		}
-		if string(got) != string(in) {
-			t.Errorf("got %q of %q", got, in)
-		}
-	})
 }

@@ -23,7 +23,7 @@ func TestArgumentsAreNotInterpreted(t *testing.T) {
 	}
 	r := newRecorder()
 	argv := append([]string{"sh", "-c", `for a in "$@"; do printf '<%s>\n' "$a"; done`, "sh"}, args...)
-	if _, err := (Config{}).run(t.Context(), r, command(argv...)); err != nil {
+	if _, err := newRunner(Config{}).run(t.Context(), r, command(argv...)); err != nil {
 		t.Fatal(err)
 	}
 	want := "<" + strings.Join(args, ">\n<") + ">\n"
@@ -35,7 +35,7 @@ func TestArgumentsAreNotInterpreted(t *testing.T) {
 func TestStandardInput(t *testing.T) {
 	text := strings.Repeat("0123456789\n", 100_000)
 	r := newRecorder()
-	if _, err := (Config{}).run(t.Context(), r, encode(payload{Command: []string{"cat"}, Stdin: text})); err != nil {
+	if _, err := newRunner(Config{}).run(t.Context(), r, encode(payload{Command: []string{"cat"}, Stdin: text})); err != nil {
 		t.Fatal(err)
 	}
 	if r.output() != text {
@@ -43,11 +43,11 @@ func TestStandardInput(t *testing.T) {
 	}
 	for _, script := range []string{"true", "exec <&-; echo gone", "head -n1 >/dev/null"} {
 		p := payload{Command: []string{"sh", "-c", script}, Stdin: text}
-		if _, err := (Config{}).run(t.Context(), newRecorder(), encode(p)); err != nil {
+		if _, err := newRunner(Config{}).run(t.Context(), newRecorder(), encode(p)); err != nil {
 			t.Errorf("%s does not read it all: %v", script, err)
 		}
 	}
-	if _, err := (Config{}).run(t.Context(), newRecorder(), command("cat")); err != nil {
+	if _, err := newRunner(Config{}).run(t.Context(), newRecorder(), command("cat")); err != nil {
 		t.Errorf("without an input: %v", err)
 	}
 }
@@ -67,7 +67,7 @@ func TestOnlyWhatIsHarmlessIsInherited(t *testing.T) {
 	for _, tt := range tests {
 		r := newRecorder()
 		p := payload{Command: []string{"env"}, Env: map[string]string{"ADDED": "1"}}
-		if _, err := (Config{InheritEnv: tt.inherit}).run(t.Context(), r, encode(p)); err != nil {
+		if _, err := newRunner(Config{InheritEnv: tt.inherit}).run(t.Context(), r, encode(p)); err != nil {
 			t.Fatal(err)
 		}
 		got := strings.Split(r.output(), "\n")
@@ -112,7 +112,7 @@ func TestAProgramIsLookedForInThePathItGets(t *testing.T) {
 	} {
 		p.Dir = real
 		r := newRecorder()
-		if _, err := (Config{}).run(t.Context(), r, encode(p)); err != nil {
+		if _, err := newRunner(Config{}).run(t.Context(), r, encode(p)); err != nil {
 			t.Error(err)
 		}
 		if !strings.HasSuffix(r.output(), "tool in "+real+"\n") {
@@ -120,7 +120,7 @@ func TestAProgramIsLookedForInThePathItGets(t *testing.T) {
 		}
 	}
 	// Not where the command happens to run.
-	_, err = Config{}.run(t.Context(), newRecorder(),
+	_, err = newRunner(Config{}).run(t.Context(), newRecorder(),
 		encode(payload{Command: []string{"tool"}, Dir: real, Env: map[string]string{"PATH": ".:"}}))
 	wantFailure(t, err, "exec_not_found", `{"exit_status":127}`, false)
 }
@@ -142,7 +142,7 @@ func TestAWrongPayloadIsNotTriedAgain(t *testing.T) {
 		{`{"command":["ls"` + strings.Repeat(`,""`, 4096) + `]}`, "command: want at most 4096 arguments"},
 	}
 	for _, tt := range tests {
-		_, err := Config{}.run(t.Context(), newRecorder(), json.RawMessage(tt.payload))
+		_, err := newRunner(Config{}).run(t.Context(), newRecorder(), json.RawMessage(tt.payload))
 		f, ok := errors.AsType[*task.Failure](err)
 		if !ok || f.Code != task.CodeInvalidPayload || f.Retryable || f.Message != tt.message {
 			t.Errorf("%.60s: %v, want %q", tt.payload, err, tt.message)

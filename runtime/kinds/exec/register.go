@@ -12,8 +12,13 @@ func Register(r *runtime.Runtime, cfg Config) {
 	if !cfg.Allow {
 		return
 	}
+	keepFiles()
+	if !cfg.InheritEnv {
+		hide()
+	}
+	commands := newRunner(cfg)
 	// The payload stays raw, for parse is stricter than the runtime.
 	runtime.Handle(r, "exec", func(ctx context.Context, t *runtime.Task[json.RawMessage]) (result, error) {
-		return cfg.run(ctx, t, t.Payload)
+		return commands.run(ctx, t, t.Payload)
 	})
 }

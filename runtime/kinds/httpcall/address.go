@@ -38,11 +38,16 @@ var special = prefixes("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000:
 var (
 	publicIPv6 = netip.MustParsePrefix("2000::/3")
 	nat64      = netip.MustParsePrefix("64:ff9b::/96")
+	localNAT64 = netip.MustParsePrefix("64:ff9b:1::/48") // of a site's own, with prefixes of many lengths in it
+	mostlyZero = netip.MustParsePrefix("::/8")
+	sixToFour  = netip.MustParsePrefix("2002::/16")
+	teredo     = netip.MustParsePrefix("2001::/32")
 )
 
 // policy decides which addresses a dialler may reach.
 type policy struct {
 	allowPrivate bool
+	allowed      []netip.Prefix             // what may be reached though it is private
 	own          func() ([]net.Addr, error) // the addresses of this machine
 }
 
@@ -58,10 +63,10 @@ func (p policy) control(network, address string, _ syscall.RawConn) error {
 
 func (p policy) check(a netip.Addr) error {
 	a = plain(a)
-	if a.IsMulticast() || within(a, credentials) {
+	if a.IsMulticast() || slices.ContainsFunc(append(wrapped(a), a), isCredential) {
 		return errRefused
 	}
-	if p.allowPrivate {
+	if p.allowPrivate || within(a, p.allowed) {
 		return nil
 	}
 	if a.Is4() && within(a, private) {
@@ -93,12 +98,42 @@ func plain(a netip.Addr) netip.Addr {
 	return a
 }
 
+// wrapped are the IPv4 addresses that a translator or a tunnel on the way may
+// find in a. Who allows a private network does not mean what hides in it.
+func wrapped(a netip.Addr) (inside []netip.Addr) {
+	if !a.Is6() {
+		return nil
+	}
+	b := a.As16()
+	at := func(i, j, k, l int) {
+		inside = append(inside, netip.AddrFrom4([4]byte{b[i], b[j], b[k], b[l]}))
+	}
+	if mostlyZero.Contains(a) || isatap(a) {
+		at(12, 13, 14, 15) // IPv4-compatible, translated, NAT64 with prefixes of 96 bits
+	}
+	if localNAT64.Contains(a) {
+		at(6, 7, 9, 10) // prefixes of 48, 56 and 64 bits leave out the ninth byte: RFC 6052
+		at(7, 9, 10, 11)
+		at(9, 10, 11, 12)
+	}
+	if sixToFour.Contains(a) {
+		at(2, 3, 4, 5)
+	}
+	if teredo.Contains(a) {
+		at(4, 5, 6, 7)
+		inside = append(inside, netip.AddrFrom4([4]byte{^b[12], ^b[13], ^b[14], ^b[15]}))
+	}
+	return inside
+}
+
 // isatap says whether a wraps an IPv4 address the way that a site's routers
 // unwrap: 0:5efe and the address as its second half.
 func isatap(a netip.Addr) bool {
 	b := a.As16()
 	return b[8]&^3 == 0 && b[9] == 0 && b[10] == 0x5e && b[11] == 0xfe
 }
+
+func isCredential(a netip.Addr) bool { return within(a, credentials) }
 
 func within(a netip.Addr, prefixes []netip.Prefix) bool {
 	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(a) })

@@ -1,51 +1,21 @@
 package httpcall
 
 import (
+	"context"
 	"errors"
-	"fmt"
-	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/troupe-run/troupe/runtime/task"
 )
-
-// spellings are hosts that lead to this machine, or might somewhere.
-var spellings = []string{
-	// as they are
-	"127.0.0.1", "127.0.0.2", "127.1.2.3", "127.255.255.254", "0.0.0.0", "[::1]", "[::]", "[0:0:0:0:0:0:0:1]",
-	"[0000:0000:0000:0000:0000:0000:0000:0001]", "[::0001]", "[0::1]",
-	// IPv4 in IPv6
-	"[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::ffff:7f00:0001]", "[0:0:0:0:0:ffff:127.0.0.1]", "[::FFFF:127.0.0.1]",
-	"[::ffff:0.0.0.0]", "[::127.0.0.1]", "[::7f00:1]", "[::ffff:0:127.0.0.1]", "[64:ff9b::127.0.0.1]", "[64:ff9b::7f00:1]",
-	"[64:ff9b:1::127.0.0.1]", "[2002:7f00:1::]", "[2002:7f00:1::1]", "[2001:0:7f00:1::]", "[fe80::5efe:127.0.0.1]",
-	"[2606:4700::5efe:127.0.0.1]", "[2606:4700::200:5efe:127.0.0.1]", "[::1%25lo]", "[fe80::1%25lo]", "[fe80::1]",
-	// numbers as C reads them
-	"2130706433", "2130706434", "0x7f000001", "0X7F000001", "017700000001", "0x7f.0.0.1", "0x7f.0x0.0x0.0x1", "0177.0.0.1",
-	"0177.0.0.01", "00000177.0.0.1", "127.1", "127.0.1", "0x7f.1", "0177.1", "127.65537", "0", "0x0", "00", "000.0.0.0",
-	"127.0.0.01", "127.0.0.001", "127.00.0.1", "0127.0.0.1", "4294967295", "127.0.0.1.", "2130706433.", "0x7f000001.",
-	// signs that look like digits and dots
-	"１２７.０.０.１", "127。0。0。1", "①②⑦.⓪.⓪.①", "127.0.0.¹", "１２７．０．０．１", "127%2e0%2e0%2e1", "%31%32%37.0.0.1",
-	// names
-	"localhost", "LOCALHOST", "localhost.", "LocalHost", "loopback.test", "LOOPBACK.test", "loopback.test.",
-	"loopback6.test", "mapped.test", "unspecified.test", "unspecified6.test", "nat64.test", "both.test", "private.test",
-	"metadata.test", "metadata.google.internal", "127.0.0.1.nip.test", "sub.localhost", "ｌｏｃａｌｈｏｓｔ",
-	// other networks
-	"10.0.0.1", "10.255.255.255", "172.16.0.1", "172.31.255.254", "192.168.0.1", "192.168.1.1", "169.254.169.254",
-	"169.254.170.2", "100.64.0.1", "100.100.100.200", "168.63.129.16", "192.0.0.192", "198.18.0.1", "192.0.2.1",
-	"198.51.100.1", "203.0.113.1", "224.0.0.1", "239.255.255.250", "240.0.0.1", "255.255.255.255", "[fc00::1]", "[fd00:ec2::254]",
-	"[fd20:ce::254]", "[ff02::1]", "[fec0::1]", "[2001:db8::1]", "[100::1]", "[64:ff9b::a9fe:a9fe]", "[::ffff:169.254.169.254]",
-	"2852039166", "0xa9fea9fe", "0251.0376.0251.0376", "169.16689662",
-	// what reads as something else
-	"127.0.0.1\\@example.test", "example.test@127.0.0.1", "example.test:80@127.0.0.1", "127.0.0.1#@example.test",
-	"example.test%00.127.0.0.1", "127.0.0.1%0d%0a", "127.0.0.1%20", " 127.0.0.1", "127.0.0.1%09",
-}
 
 var fakeNames = names{
 	"loopback.test":            {netip.MustParseAddr("127.0.0.1")},
@@ -54,6 +24,7 @@ var fakeNames = names{
 	"unspecified.test":         {netip.IPv4Unspecified()},
 	"unspecified6.test":        {netip.IPv6Unspecified()},
 	"nat64.test":               {netip.MustParseAddr("64:ff9b::7f00:1")},
+	"local-nat64.test":         {netip.MustParseAddr("64:ff9b:1::7f00:1")},
 	"both.test":                {netip.IPv6Loopback(), netip.MustParseAddr("127.0.0.1")},
 	"private.test":             {netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("192.168.0.1")},
 	"metadata.test":            {netip.MustParseAddr("169.254.169.254")},
@@ -86,26 +57,35 @@ func canary(t *testing.T) (port string, hits *atomic.Int64) {
 	return port, hits
 }
 
-// resolveNumbers has the fake DNS know numbers as the C library does.
-func resolveNumbers(n names) names {
-	all := maps.Clone(n)
-	for _, host := range spellings {
-		if strings.Trim(host, "0123456789abcdefxABCDEFX.") == "" {
-			all[strings.ToLower(strings.TrimSuffix(host, "."))] = []netip.Addr{netip.MustParseAddr("127.0.0.1")}
+// resolvingNumbers has the fake DNS answer for numbers as the C library does,
+// and for everything that ends in a name it knows: no resolver gives more away.
+func resolvingNumbers(n names) dns {
+	return func(host string) ([]netip.Addr, bool) {
+		if addresses, ok := n.lookup(host); ok {
+			return addresses, ok
 		}
+		for name, addresses := range n {
+			if strings.HasSuffix(host, "."+name) {
+				return addresses, true
+			}
+		}
+		if strings.Trim(host, "0123456789abcdefx.-+") == "" || strings.HasPrefix(host, "localhost") || strings.HasSuffix(host, "localhost") {
+			return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, true
+		}
+		return nil, false
 	}
-	return all
 }
 
 func TestNoSpellingReachesThisMachine(t *testing.T) {
 	port, hits := canary(t)
-	if len(spellings) < 100 {
-		t.Errorf("only %d spellings", len(spellings))
+	all := spellings()
+	if len(all) < 500 {
+		t.Errorf("only %d spellings", len(all))
 	}
-	c := closed(t, resolveNumbers(fakeNames), "")
-	for _, host := range spellings {
+	c := closed(t, resolvingNumbers(fakeNames), "")
+	for _, host := range all {
 		for _, scheme := range []string{"http", "https", "HTTP"} {
-			url := fmt.Sprintf("%s://%s:%s/", scheme, host, port)
+			url := scheme + "://" + host + ":" + port + "/"
 			_, err := get(t, c, url)
 			f, ok := errors.AsType[*task.Failure](err)
 			if !ok {
@@ -124,7 +104,7 @@ func TestNoSpellingReachesThisMachine(t *testing.T) {
 	// With the resolver of this system, which may know other spellings.
 	own := newCaller(Config{})
 	t.Cleanup(own.client.CloseIdleConnections)
-	for _, host := range []string{"2130706433", "0x7f000001", "017700000001", "127.1", "0x7f.1", "0177.0.0.1", "localhost", "0", "[::1]"} {
+	for _, host := range append(inC("127.0.0.1"), "localhost", "LOCALHOST.", "0", "[::1]", "[::]", "[::ffff:127.0.0.1]") {
 		url := "http://" + host + ":" + port
 		if got, err := get(t, own, url); err == nil {
 			t.Errorf("%s: %+v", url, got)
@@ -143,37 +123,36 @@ func TestNoSpellingReachesThisMachine(t *testing.T) {
 func TestNoRedirectReachesThisMachine(t *testing.T) {
 	port, hits := canary(t)
 	front := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Location", r.URL.Query().Get("to"))
-		w.WriteHeader(http.StatusTemporaryRedirect)
+		q := r.URL.Query()
+		w.Header().Set("Location", q.Get("to"))
+		if hops, _ := strconv.Atoi(q.Get("hops")); hops > 0 {
+			q.Set("hops", strconv.Itoa(hops-1))
+			w.Header().Set("Location", "/?"+q.Encode())
+		}
+		status, err := strconv.Atoi(q.Get("status"))
+		if err != nil {
+			status = http.StatusNotFound // the target led back here
+		}
+		w.WriteHeader(status)
 	})
-	c := closed(t, resolveNumbers(fakeNames), strings.TrimPrefix(front, "http://"))
+	c := closed(t, resolvingNumbers(fakeNames), strings.TrimPrefix(front, "http://"))
 	targets := []string{
 		"//127.0.0.1:" + port, "//loopback.test:" + port, "file:///etc/passwd", "gopher://127.0.0.1:" + port, "ftp://127.0.0.1",
 		"http:127.0.0.1:" + port, "http:///x", "http://user:secret@127.0.0.1:" + port, "data:,x", "unix:///x", "http://",
-		"javascript:1", "http://127.0.0.1:99999",
+		"javascript:1", "http://127.0.0.1:99999", "\\\\127.0.0.1:" + port, "/\\127.0.0.1:" + port, "HTTP://127.0.0.1:" + port,
+		"dict://127.0.0.1:" + port, "ldap://127.0.0.1:" + port, "ws://127.0.0.1:" + port, "http+unix://127.0.0.1:" + port,
 	}
-	for _, host := range spellings {
+	for _, host := range spellings() {
 		targets = append(targets, "http://"+host+":"+port+"/", "https://"+host+":"+port+"/")
 	}
-	for _, target := range targets {
-		query := url.Values{"to": {target}}
-		_, err := get(t, c, front+"?"+query.Encode())
-		f, ok := errors.AsType[*task.Failure](err)
-		if !ok {
-			t.Errorf("%s: %v", target, err)
-			continue
-		}
-		switch f.Code {
-		case "address_refused", "http_redirect":
-			if f.Retryable {
-				t.Errorf("%s: %v may be retried", target, err)
-			}
-		case "http_error", "http_status": // no such name, or no URL at all
-		default:
-			t.Errorf("%s: %v", target, err)
-		}
-		if strings.Contains(f.Message, "secret") {
-			t.Errorf("%s: %v", target, err)
+	statuses := []int{301, 302, 303, 307, 308}
+	for i, target := range targets {
+		// Each target by one status, from afar; each class of address by all, below.
+		refusedRedirect(t, c, front, target, statuses[i%len(statuses)], i%9)
+	}
+	for _, status := range statuses {
+		for _, host := range append(plainly, refused...) {
+			refusedRedirect(t, c, front, "http://"+host+":"+port+"/", status, 0)
 		}
 	}
 	if n := hits.Load(); n != 0 {
@@ -181,10 +160,34 @@ func TestNoRedirectReachesThisMachine(t *testing.T) {
 	}
 }
 
+// refusedRedirect has front send c to a target, after so many other hops.
+func refusedRedirect(t *testing.T, c *caller, front, target string, status, hops int) {
+	t.Helper()
+	query := url.Values{"to": {target}, "status": {strconv.Itoa(status)}, "hops": {strconv.Itoa(hops)}}
+	_, err := c.run(t.Context(), newRecorder(), encode(map[string]any{"url": front + "?" + query.Encode(), "body": 1}))
+	f, ok := errors.AsType[*task.Failure](err)
+	if !ok {
+		t.Errorf("%s: %v", target, err)
+		return
+	}
+	switch f.Code {
+	case "address_refused", "http_redirect":
+		if f.Retryable {
+			t.Errorf("%s: %v may be retried", target, err)
+		}
+	case "http_error", "http_status": // no such name, or no URL at all
+	default:
+		t.Errorf("%s: %v", target, err)
+	}
+	if strings.Contains(f.Message, "secret") {
+		t.Errorf("%s: %v", target, err)
+	}
+}
+
 func TestEveryAnswerOfDNSIsChecked(t *testing.T) {
 	port, hits := canary(t)
 	n := names{"turns.test": nil}
-	c := closed(t, n, "")
+	c := closed(t, n.lookup, "")
 	for range 3 {
 		for _, to := range []string{"127.0.0.1", "192.0.2.1", "::1"} {
 			n["turns.test"] = []netip.Addr{netip.MustParseAddr(to)}
@@ -200,10 +203,124 @@ func TestEveryAnswerOfDNSIsChecked(t *testing.T) {
 	}
 }
 
+// A name is public when it is looked up first, and this machine from then on.
+func TestADNSAnswerThatChangesIsRefused(t *testing.T) {
+	const stranger = "203.0.113.77"
+	local, far := netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr(stranger)
+	port, hits := canary(t)
+	for name, first := range map[string][]netip.Addr{
+		"the next request":            {far},
+		"the other address of a dead": {far, local},
+		"the other one first":         {local, far},
+		"both kinds":                  {netip.IPv6Loopback(), far},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var asked atomic.Int64
+			public := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Connection", "close") // so that the next hop is dialled
+				http.Redirect(w, r, "http://rebind.test:"+port+"/", http.StatusTemporaryRedirect)
+			})
+			d := newDialler(Config{})
+			d.strict.Resolver = dns(func(string) ([]netip.Addr, bool) {
+				if asked.Add(1) <= 2 { // both kinds of address are asked for
+					return first, true
+				}
+				return []netip.Addr{local}, true
+			}).resolver()
+			rules := d.strict.Control
+			d.strict.Control = func(network, address string, conn syscall.RawConn) error {
+				if host, _, _ := net.SplitHostPort(address); host == stranger {
+					return errStranger // nobody can reach it from here: see below
+				}
+				return rules(network, address, conn)
+			}
+			// What dials the stranger is answered by the server that stands for it.
+			c := &caller{config: Config{}.withDefaults(), client: newClient(func(ctx context.Context, network, address string) (net.Conn, error) {
+				conn, err := d.dial(ctx, network, address)
+				if errors.Is(err, errStranger) && len(first) == 1 {
+					return new(net.Dialer).DialContext(ctx, network, strings.TrimPrefix(public, "http://"))
+				}
+				return conn, err
+			})}
+			t.Cleanup(c.client.CloseIdleConnections)
+			_, err := get(t, c, "http://rebind.test:"+port+"/")
+			if f, ok := errors.AsType[*task.Failure](err); !ok || f.Code != "address_refused" && f.Code != "http_error" {
+				t.Errorf("got %v", err)
+			}
+			if len(first) == 1 {
+				_ = wantFailure(t, err, "address_refused", false)
+			}
+		})
+	}
+	if n := hits.Load(); n != 0 {
+		t.Errorf("%d calls arrived", n)
+	}
+}
+
+var errStranger = errors.New("no route to the stranger")
+
+func TestWhatIsAllowedByName(t *testing.T) {
+	port, hits := canary(t)
+	n := names{
+		"friend.test":   {netip.MustParseAddr("127.0.0.1")},
+		"stranger.test": {netip.MustParseAddr("127.0.0.1")},
+		"traitor.test":  {netip.MustParseAddr("169.254.169.254")},
+	}
+	tests := []struct {
+		allow []string
+		host  string
+		want  bool
+	}{
+		{nil, "friend.test", false},
+		{[]string{"friend.test:" + port}, "friend.test", true},
+		{[]string{"Friend.TEST.:" + port}, "FRIEND.test.", true},
+		{[]string{"friend.test:1"}, "friend.test", false},
+		{[]string{"friend.test:" + port}, "stranger.test", false},
+		{[]string{"friend.test:" + port}, "127.0.0.1", false},
+		{[]string{"traitor.test:" + port}, "traitor.test", false},
+		{[]string{"127.0.0.1:" + port}, "127.0.0.1", true},
+		{[]string{"127.0.0.1:" + port}, "friend.test", false},
+		{[]string{"127.0.0.0/8"}, "friend.test", true},
+		{[]string{"127.0.0.1"}, "friend.test", true},
+		{[]string{"127.0.0.1"}, "[::ffff:127.0.0.1]", true},
+		{[]string{"127.0.0.2/32", "10.0.0.0/8"}, "friend.test", false},
+		{[]string{"[::1]"}, "[::1]", true},
+		{[]string{"::1"}, "127.0.0.1", false},
+		{[]string{"0.0.0.0/0", "::/0"}, "traitor.test", false},
+	}
+	for _, tt := range tests {
+		allowed, err := ParseAllowed(tt.allow)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := newDialler(Config{Allow: allowed})
+		d.strict.Resolver, d.generous.Resolver = dns(n.lookup).resolver(), dns(n.lookup).resolver()
+		c := &caller{config: Config{}.withDefaults(), client: newClient(d.dial)}
+		before := hits.Load()
+		_, err = get(t, c, "http://"+tt.host+":"+port)
+		c.client.CloseIdleConnections()
+		if tt.want != (err == nil) || tt.want != (hits.Load() > before) {
+			t.Errorf("%s with %q: %v", tt.host, tt.allow, err)
+		}
+		if !tt.want {
+			_ = wantFailure(t, err, "address_refused", false)
+		}
+	}
+	for _, odd := range []string{
+		"", "friend.test", "friend.test:", ":80", "friend.test:0", "friend.test:65536", "http://friend.test:80", "a/b:80", "*.test:80",
+		"10.0.0.0/33", "::ffff:10.0.0.0/104", "64:ff9b::a00:0/104", "10.0.0", "user@friend.test:80", "[127.0.0.1]", "fe80::1%eth0/64",
+	} {
+		if got, err := ParseAllowed([]string{odd}); err == nil {
+			t.Errorf("%q was taken: %+v", odd, got)
+		}
+	}
+}
+
 func TestThePolicy(t *testing.T) {
 	own := []net.Addr{&net.IPNet{IP: net.ParseIP("93.184.216.34"), Mask: net.CIDRMask(24, 32)}}
 	strict := policy{own: func() ([]net.Addr, error) { return own, nil }}
 	loose := policy{allowPrivate: true, own: strict.own}
+	listed := policy{allowed: prefixes("0.0.0.0/0", "::/0"), own: strict.own}
 	tests := []struct {
 		address       string
 		strict, loose bool // whether it may be reached
@@ -248,6 +365,19 @@ func TestThePolicy(t *testing.T) {
 		{"168.63.129.16", false, false},
 		{"100.100.100.200", false, false},
 		{"192.0.0.192", false, false},
+		{"64:ff9b:1::a9fe:a9fe", false, false},
+		{"64:ff9b:1:a9fe:a9:fe00::", false, false}, // 48 bits of prefix
+		{"64:ff9b:1:a9:fe:a9fe::", false, false},   // 56
+		{"64:ff9b:1:0:a9:fea9:fe00::", false, false},
+		{"64:ff9b:1::a00:1", false, true},
+		{"2002:a9fe:a9fe::1", false, false},
+		{"2001:0:a9fe:a9fe::1", false, false},
+		{"2001::5601:5601", false, false},
+		{"::a9fe:a9fe", false, false},
+		{"::ffff:0:a9fe:a9fe", false, false},
+		{"fc00::5efe:a9fe:a9fe", false, false},
+		{"fc00::a9fe:a9fe", false, true},
+		{"2606:4700::a9fe:a9fe", true, true},
 		{"224.0.0.1", false, false},
 		{"ff02::1", false, false},
 	}
@@ -258,6 +388,9 @@ func TestThePolicy(t *testing.T) {
 		}
 		if got := loose.check(a) == nil; got != tt.loose {
 			t.Errorf("%s with private ones allowed: reached %v, want %v", tt.address, got, tt.loose)
+		}
+		if got := listed.check(a) == nil; got != tt.loose {
+			t.Errorf("%s with all networks listed: reached %v, want %v", tt.address, got, tt.loose)
 		}
 	}
 }

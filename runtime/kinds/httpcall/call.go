@@ -36,7 +36,7 @@ type caller struct {
 }
 
 func newCaller(cfg Config) *caller {
-	return &caller{config: cfg.withDefaults(), client: newClient(newDialer(cfg))}
+	return &caller{config: cfg.withDefaults(), client: newClient(newDialler(cfg).dial)}
 }
 
 func (c *caller) run(ctx context.Context, j job, raw json.RawMessage) (result, error) {

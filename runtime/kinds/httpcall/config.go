@@ -11,6 +11,9 @@ type Config struct {
 	// Multicast and the places where clouds keep their credentials stay closed.
 	AllowPrivate bool
 
+	// Allow is what of that tasks may reach where AllowPrivate is not set.
+	Allow Allowed
+
 	MaxBody    int           // bytes that the body may take in the result, encoded; 768 KiB
 	MaxStream  int64         // bytes of a body that are read and streamed; 16 MiB
 	MaxTimeout time.Duration // the longest a task may ask for; 1 hour
@@ -26,6 +29,7 @@ func (c Config) withDefaults() Config {
 
 const (
 	defaultTimeout = 30 * time.Second
+	dialTimeout    = 10 * time.Second
 	maxHeaders     = 32 << 10 // of an answer, bytes; escaped as JSON still less than the 256 KiB of an event
 	maxRedirects   = 10
 )

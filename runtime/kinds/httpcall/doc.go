@@ -44,8 +44,9 @@
 // own loopback, the private network, the cloud's metadata with its keys. So an
 // address is checked when it is dialled, after every name has been resolved and
 // for each redirect anew; no spelling of a URL and no change of a DNS answer
-// gets around that. address.go has the rules. Proxies of the environment are not
-// used, for they would dial for us.
+// gets around that. address.go has the rules, and [Allowed] the exceptions, of
+// which none opens the places where clouds keep credentials. Proxies of the
+// environment are not used, for they would dial for us.
 //
 // A redirect to another origin loses all headers of the task but those that say
 // what kinds of content it takes and sends. Neither header values nor the query

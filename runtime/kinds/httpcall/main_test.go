@@ -112,10 +112,19 @@ func wantFailure(t *testing.T, err error, code string, retryable bool) *task.Fai
 	return f
 }
 
-// names is a DNS server in memory: what it does not know does not exist.
+// names are what a DNS server knows: what is not among them does not exist.
 type names map[string][]netip.Addr
 
-func (n names) resolver() *net.Resolver {
+func (n names) lookup(host string) (addresses []netip.Addr, known bool) {
+	addresses, known = n[host]
+	return addresses, known
+}
+
+// dns is a DNS server in memory. It is asked for names in lower case, and for
+// each kind of address.
+type dns func(host string) (addresses []netip.Addr, known bool)
+
+func (n dns) resolver() *net.Resolver {
 	return &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
 		ours, theirs := net.Pipe()
 		go n.answer(ours) // ends when the resolver closes its end
@@ -124,7 +133,7 @@ func (n names) resolver() *net.Resolver {
 }
 
 // answer speaks DNS as over TCP, with one question a message.
-func (n names) answer(conn net.Conn) {
+func (n dns) answer(conn net.Conn) {
 	defer conn.Close()
 	for {
 		var size [2]byte
@@ -142,7 +151,7 @@ func (n names) answer(conn net.Conn) {
 	}
 }
 
-func (n names) reply(query []byte) []byte {
+func (n dns) reply(query []byte) []byte {
 	var labels []string
 	at := 12
 	for query[at] != 0 {
@@ -154,7 +163,7 @@ func (n names) reply(query []byte) []byte {
 	question := query[12 : at+5]
 	var answers []byte
 	count := uint16(0)
-	known, ok := n[strings.ToLower(strings.Join(labels, "."))]
+	known, ok := n(strings.ToLower(strings.Join(labels, ".")))
 	for _, a := range known {
 		if (kind == 1) != a.Is4() || kind != 1 && kind != 28 {
 			continue
@@ -179,18 +188,18 @@ func (n names) reply(query []byte) []byte {
 
 // closed is a caller with the rules on, but for one address: a server that
 // stands for the public net.
-func closed(t *testing.T, n names, except string) *caller {
+func closed(t *testing.T, n dns, except string) *caller {
 	t.Helper()
-	d := newDialer(Config{})
-	rules := d.Control
-	d.Control = func(network, address string, conn syscall.RawConn) error {
+	d := newDialler(Config{})
+	rules := d.strict.Control
+	d.strict.Control = func(network, address string, conn syscall.RawConn) error {
 		if address == except {
 			return nil
 		}
 		return rules(network, address, conn)
 	}
-	d.Resolver = n.resolver()
-	c := &caller{config: Config{}.withDefaults(), client: newClient(d)}
+	d.strict.Resolver = n.resolver()
+	c := &caller{config: Config{}.withDefaults(), client: newClient(d.dial)}
 	t.Cleanup(c.client.CloseIdleConnections)
 	return c
 }

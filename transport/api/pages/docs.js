@@ -20,6 +20,15 @@ function prose(text) {
   return element("span", null, ...nodes);
 }
 
+// What many calls share stands once, among the components.
+let components = {};
+
+function resolved(it) {
+  if (!it || !it.$ref) return it;
+  const [, kind, name] = it.$ref.match(/^#\/components\/([^/]+)\/(.+)$/);
+  return components[kind][name];
+}
+
 function schemaName(schema) {
   if (!schema) return "any JSON";
   if (schema.$ref) return schema.$ref.split("/").pop();
@@ -58,7 +67,15 @@ function table(rows) {
 
 function contents(content) {
   return element("ul", null, ...Object.entries(content || {}).map(([type, media]) =>
-    element("li", null, element("code", null, type), " ", schemaType(media.schema))));
+    element("li", null, element("code", null, type), " ", schemaType(media.schema), ...examples(media))));
+}
+
+// Examples of problems are on their own page.
+function examples(media) {
+  const all = Object.values(media.examples || {}).filter((one) => !one.$ref);
+  if (media.example !== undefined) all.push({ value: media.example });
+  return all.map((one) => element("details", null, element("summary", null, one.summary || "Example"),
+    element("pre", null, typeof one.value === "string" ? one.value : JSON.stringify(one.value, null, 2))));
 }
 
 function operation(method, path, op) {
@@ -70,8 +87,10 @@ function operation(method, path, op) {
       notes(p.schema || {}, p.description)])));
   }
   if (op.requestBody) parts.push(element("h4", null, "Body"), contents(op.requestBody.content));
-  parts.push(element("h4", null, "Answers"), table(Object.entries(op.responses || {}).map(([status, answer]) => [
-    element("code", null, status), prose(answer.description), contents(answer.content)])));
+  parts.push(element("h4", null, "Answers"), table(Object.entries(op.responses || {}).map(([status, shared]) => {
+    const answer = resolved(shared);
+    return [element("code", null, status), prose(answer.description), contents(answer.content)];
+  })));
   return element("details", { id: op.operationId || method + path },
     element("summary", null, element("code", { class: "method" }, method.toUpperCase()), element("code", null, path), op.summary || ""),
     ...parts);
@@ -100,6 +119,7 @@ async function render() {
     return;
   }
   const doc = await answer.json();
+  components = doc.components;
   document.getElementById("about").append(prose(doc.info.description), " Version " + doc.info.version + ".");
   const groups = new Map(doc.tags.map((tag) => [tag.name, []]));
   for (const [path, item] of Object.entries(doc.paths)) {

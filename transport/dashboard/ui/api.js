@@ -1,35 +1,8 @@
-// Calls over HTTP. An error is an Error that says what the problem document says.
-import { parse } from "./json.js";
+// The calls of the API, made with the key that was given.
+import { send } from "./http.js";
+import { authorised } from "./session.js";
 
-export class Problem extends Error {
-  constructor(document, status) {
-    super(document?.detail || document?.title || "The server answered " + status + ".");
-    this.code = document?.code ?? "";
-    this.status = status;
-    this.fields = document?.errors ?? [];
-  }
-}
-
-async function call(method, path, body, headers) {
-  let answer;
-  try {
-    answer = await fetch(path, {
-      method, body, cache: "no-store",
-      headers: { Accept: "application/json", ...(body === undefined ? {} : { "Content-Type": "application/json" }), ...headers },
-    });
-  } catch {
-    throw new Problem({ detail: "The server cannot be reached.", code: "unreachable" }, 0);
-  }
-  const text = await answer.text();
-  let value = null;
-  try {
-    if (text !== "") value = parse(text);
-  } catch {
-    if (answer.ok) throw new Problem({ detail: "The server's answer is not JSON." }, answer.status);
-  }
-  if (!answer.ok) throw new Problem(value, answer.status);
-  return value;
-}
+const call = (method, path, body, more) => authorised((key) => send(method, path, { key, body, more }));
 
 const at = (id) => "/v1/tasks/" + encodeURIComponent(id);
 
@@ -41,7 +14,9 @@ export const retry = (id) => call("POST", at(id) + "/retry");
 export const remove = (id) => call("DELETE", at(id));
 export const stats = () => call("GET", "/v1/stats");
 export const workers = () => call("GET", "/v1/workers");
-export const resultPath = (id) => at(id) + "/result";
+
+/** result is a blob of the bare result, byte for byte. */
+export const result = (id) => authorised((key) => send("GET", at(id) + "/result", { key, blob: true }));
 
 /** submit sends the payload as it was typed. The key makes a second try harmless. */
 export function submit(fields, payload, key) {

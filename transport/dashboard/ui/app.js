@@ -1,16 +1,18 @@
 // The page: what is shown is what the address says, and all of it comes over one
 // socket.
-import { h, modal, onFrame, say, setText, toast } from "./dom.js";
-import { count, states } from "./format.js";
+import { h, mention, modal, onFrame, say, setText, toast } from "./dom.js";
+import { count, moment, states } from "./format.js";
 import { Connection } from "./socket.js";
 import { Tasks } from "./tasks.js";
 import { List } from "./list.js";
 import { Detail } from "./detail.js";
 import { openForm, runDemo } from "./submit.js";
 import * as api from "./api.js";
+import * as session from "./session.js";
 
 const byID = (id) => document.getElementById(id);
-const connection = new Connection(location.protocol.replace("http", "ws") + "//" + location.host + "/v1/ws");
+const connection = new Connection(location.protocol.replace("http", "ws") + "//" + location.host + "/v1/ws", session);
+connection.onforbidden = (reason) => toast(reason || "The server does not allow this connection.");
 
 // ---- the address
 
@@ -54,12 +56,17 @@ const tasks = new Tasks(() => list.ask());
 let kinds = [];
 let counts = null;
 
-const demos = () => ["demo.sleep", "demo.stream"].filter((kind) => kinds.includes(kind));
+// Nobody to say so, or nobody yet, is not the same as may not: what is shown stays.
+const mayRead = () => ["unknown", "out"].includes(session.standing()) || session.may("tasks:read");
+const mayWrite = () => session.may("tasks:write");
+
+const demos = () => ["demo.sleep", "demo.stream"].filter((kind) => mayWrite() && kinds.includes(kind));
 const list = new List(byID("list"), tasks, {
   href: (id) => address(id, route().filter),
   open: (id) => go(id, route().filter),
   demo: (kind) => runDemo(kind, submitted),
   demos,
+  signIn: session.signIn,
   clear: () => amend(route().task, { state: "", kind: "", text: "" }, route().tab),
 });
 const detail = new Detail(byID("detail"), connection, {
@@ -75,6 +82,10 @@ const detail = new Detail(byID("detail"), connection, {
 });
 
 function submitted(task) {
+  if (!mayRead()) {
+    toast("Submitted: " + task.id, "good");
+    return;
+  }
   tasks.set(task);
   recount();
   go(task.id, route().filter);
@@ -86,10 +97,14 @@ let followed = null;
 let followedKey = null;
 
 function follow({ state, kind }) {
-  const key = state + "\n" + kind;
+  const key = mayRead() ? state + "\n" + kind : null;
   if (key === followedKey) return;
   followedKey = key;
   followed?.close();
+  if (key === null) {
+    tasks.reset([], "");
+    return;
+  }
   const filter = {};
   if (state) filter.state = [state];
   if (kind) filter.kind = kind;
@@ -122,14 +137,14 @@ let took = 0;
 let counting = 0;
 
 function recount() {
-  if (counting || document.hidden) return;
+  if (counting || document.hidden || !session.may("tasks:read")) return;
   counting = setTimeout(async () => {
     const asked = performance.now();
     try {
       counts = (await api.stats()).counts ?? {};
       drawChips();
-    } catch {
-      // The badge says that the server is away.
+    } catch (problem) {
+      mention(problem);
     }
     counted = performance.now();
     took = counted - asked;
@@ -169,14 +184,14 @@ function drawChips() {
 // ---- kinds
 
 async function learnKinds() {
+  if (!session.may("tasks:read")) return;
   try {
     const { workers } = await api.workers();
     kinds = [...new Set(workers.flatMap((worker) => worker.kinds))].filter((kind) => /^[a-z0-9._-]{1,100}$/.test(kind)).sort();
-    byID("demo").hidden = demos().length === 0;
+    drawVerbs();
     drawKinds();
-    list.ask();
-  } catch {
-    // Asked again on the next connection.
+  } catch (problem) {
+    mention(problem); // asked again on the next connection
   }
 }
 
@@ -192,13 +207,46 @@ function drawKinds() {
   if (select.value !== kind) select.value = kind;
 }
 
+// ---- who is here, and what that allows
+
+function drawWho() {
+  const standing = session.standing();
+  const me = session.who();
+  byID("who").hidden = standing !== "in";
+  if (standing === "in") {
+    setText(byID("namespace"), me.namespace);
+    setText(byID("scopes"), me.scopes.join(" "));
+    byID("who").title = "Signed in to " + me.namespace + ": " + me.scopes.join(", ") + (me.expires ? "; until " + moment(me.expires) : "");
+  }
+  byID("sign").hidden = standing !== "in" && standing !== "out";
+  setText(byID("sign"), standing === "out" ? "Sign in" : "Sign out");
+}
+
+function drawVerbs() {
+  byID("submit").hidden = !mayWrite();
+  byID("demo").hidden = demos().length === 0;
+  list.ask();
+  detail.ask();
+}
+
+session.changed(() => {
+  drawWho();
+  drawVerbs();
+  drawBadge();
+  show();
+  if (session.standing() !== "out") connection.hurry();
+});
+byID("sign").addEventListener("click", () => session.standing() === "out" ? session.signIn() : session.signOut());
+
+const openSubmit = () => { if (mayWrite()) openForm(kinds, submitted); };
+
 // ---- the badge
 
 let sessions = 0;
 let badge = "";
 
 function drawBadge() {
-  const status = connection.status();
+  const status = session.standing() === "out" ? { kind: "refused", text: "signed out" } : connection.status();
   const node = byID("badge");
   if (node.dataset.status !== status.kind) node.dataset.status = status.kind;
   setText(byID("badge-text"), status.text);
@@ -212,7 +260,7 @@ function drawBadge() {
   }
 }
 setInterval(drawBadge, 250);
-byID("badge").addEventListener("click", () => connection.hurry());
+byID("badge").addEventListener("click", () => session.standing() === "out" ? session.signIn() : connection.hurry());
 
 // ---- showing
 
@@ -220,7 +268,8 @@ function show() {
   const { task, tab, filter } = route();
   follow(filter);
   list.filter = filter;
-  if (task) detail.open(task, tab);
+  list.access = session.standing() === "out" ? "out" : mayRead() ? "" : "unread";
+  if (task) detail.open(task, tab, mayRead());
   else detail.close();
   byID("main").classList.toggle("split", task !== "");
   list.opened(task);
@@ -247,7 +296,7 @@ byID("kind").addEventListener("change", (event) => {
   const { task, filter, tab } = route();
   amend(task, { ...filter, kind: event.target.value }, tab);
 });
-byID("submit").addEventListener("click", () => openForm(kinds, submitted));
+byID("submit").addEventListener("click", openSubmit);
 byID("demo").addEventListener("click", () => runDemo(demos()[Math.floor(Math.random() * demos().length)], submitted));
 byID("help").addEventListener("click", help);
 
@@ -260,14 +309,14 @@ const keys = [
   ["Enter", "Open the task", null],
   ["Escape", "Back to the list", () => { if (detail.id) go("", route().filter); }],
   ["1 … 6", "A task's tabs", null],
-  ["n", "Submit a task", () => openForm(kinds, submitted)],
+  ["n", "Submit a task", openSubmit],
   ["?", "These keys", () => help()],
 ];
 
 function help() {
   const close = h("button", { type: "button", onclick: () => dialog.close() }, "Close");
   const dialog = modal("Keyboard shortcuts", h("h2", null, "Keyboard"),
-    h("dl", { class: "keys" }, keys.map(([key, does]) => h("div", null, h("dt", null, h("kbd", null, key === "Escape" ? "Esc" : key)), h("dd", null, does)))),
+    h("dl", { class: "keys" }, keys.filter(([key]) => key !== "n" || mayWrite()).map(([key, does]) => h("div", null, h("dt", null, h("kbd", null, key === "Escape" ? "Esc" : key)), h("dd", null, does)))),
     h("div", { class: "actions" }, close));
   dialog.classList.add("small");
 }

@@ -1,10 +1,11 @@
 // One task: what it is, how far it has come, and all it says.
-import { h, bar, confirm, copy, onFrame, say, setText, stateMark, toast } from "./dom.js";
+import { h, bar, confirm, copy, mention, onFrame, save, say, setText, stateMark, toast } from "./dom.js";
 import { after, brief, count, duration, ended, moment, remaining, spent } from "./format.js";
 import { apply, tidy } from "./tasks.js";
 import { coloured } from "./json.js";
 import { Story } from "./story.js";
 import * as api from "./api.js";
+import { may } from "./session.js";
 
 const tabs = ["output", "logs", "events", "result", "input", "attempts"];
 const said = new Set(["output", "logs", "events"]);
@@ -25,13 +26,14 @@ export class Detail {
 
   get id() { return this.#view?.id ?? ""; }
 
-  open(id, tab) {
-    if (this.id === id) {
+  /** open shows a task, or says that it cannot be shown: allowed. */
+  open(id, tab, allowed) {
+    if (this.id === id && this.#view.allowed === allowed) {
       if (tab) this.#view.pick(tab);
       return;
     }
     this.close();
-    this.#view = new View(id, tab, this.#connection, this.#actions);
+    this.#view = new View(id, tab, allowed, this.#connection, this.#actions);
     this.#place.replaceChildren(this.#view.node);
     this.#place.hidden = false;
   }
@@ -42,6 +44,8 @@ export class Detail {
     this.#place.hidden = true;
     this.#place.replaceChildren();
   }
+
+  ask() { this.#view?.ask(); }
 
   /** heard is an event of any task, from the list's subscription. */
   heard(event) { if (event.task === this.id) this.#view.heard(event); }
@@ -58,6 +62,7 @@ class View {
   #tab = "";
   #busy = "";
   #explained = 0;
+  #explaining = false;
   #waiting = "";
   #gone = false;
   #bodies = {}; // what the panels of JSON show now
@@ -71,12 +76,17 @@ class View {
     note: h("p", { class: "why", hidden: true }), verbs: h("div", { class: "verbs" }),
   };
 
-  constructor(id, tab, connection, actions) {
+  constructor(id, tab, allowed, connection, actions) {
     this.id = id;
+    this.allowed = allowed;
     this.actions = actions;
     this.#build();
     this.#auto = !tabs.includes(tab);
     this.#select(this.#auto ? "output" : tab);
+    if (!allowed) {
+      this.#fail({ code: "forbidden", detail: "Who is here may not read tasks." });
+      return;
+    }
     this.subscription = connection.subscribe({ task: id }, {
       snapshot: ({ task }) => this.#snapshot(task),
       event: (event) => this.#event(event),
@@ -87,7 +97,7 @@ class View {
 
   close() {
     this.#gone = true;
-    this.subscription.close();
+    this.subscription?.close();
   }
 
   #build() {
@@ -147,7 +157,7 @@ class View {
       if (said.has(each)) this.#story[each].show(is);
       else this.#panels[each].hidden = !is;
     }
-    this.#ask();
+    this.ask();
   }
 
   // ---- what comes
@@ -161,7 +171,7 @@ class View {
   #event(event) {
     this.#story.tell(event);
     if (this.#task && apply(this.#task, event) && event.type === "state") this.#moved();
-    else this.#ask();
+    else this.ask();
   }
 
   heard(event) {
@@ -177,7 +187,7 @@ class View {
     if (this.#shown && this.#shown !== task.state) say(task.kind + " " + task.state);
     this.#shown = task.state;
     this.actions.seen(task);
-    this.#ask();
+    this.ask();
   }
 
   #fail(problem) {
@@ -200,7 +210,7 @@ class View {
     this.#drawTabs(task);
     this.#drawMoving();
   };
-  #ask() { onFrame(this.#draw); }
+  ask() { onFrame(this.#draw); }
 
   #drawMoving() {
     const task = this.#task;
@@ -230,26 +240,30 @@ class View {
   /** explain asks why the task waits, again every few seconds: the answer changes without an event. */
   async #explain() {
     const time = performance.now();
-    if (this.#explained && time - this.#explained < 3000) return;
+    if (this.#explaining || this.#explained && time - this.#explained < 3000) return;
     this.#explained = time;
+    this.#explaining = true;
     try {
       const { message, task } = await api.explain(this.id);
       if (this.#task.cursor === task.cursor) this.#waiting = message;
-      this.#ask();
-    } catch {
-      // The badge says that the server is away.
+      this.ask();
+    } catch (problem) {
+      mention(problem);
+    } finally {
+      this.#explaining = false;
     }
   }
 
   #drawVerbs(task) {
     const over = ended(task.state);
-    const key = task.state + this.#busy;
+    const allowed = may("tasks:write");
+    const key = task.state + this.#busy + allowed;
     if (this.#parts.verbs.dataset.key === key) return;
     this.#parts.verbs.dataset.key = key;
     const verb = (name, doing, does, style) => h("button", {
       type: "button", class: style, disabled: this.#busy !== "", onclick: does,
     }, this.#busy === name ? doing : name);
-    this.#parts.verbs.replaceChildren(...[
+    this.#parts.verbs.replaceChildren(...!allowed ? [] : [
       !over && verb("Cancel", "Cancelling…", () => this.#cancel()),
       (task.state === "failed" || task.state === "cancelled") && verb("Retry", "Retrying…", () => this.#do("Retry", async () => {
         this.actions.seen(await api.retry(this.id));
@@ -261,13 +275,13 @@ class View {
 
   async #do(name, call) {
     this.#busy = name;
-    this.#ask();
+    this.ask();
     try {
       await call();
     } catch (problem) {
       toast(problem.message);
       this.#busy = "";
-      this.#ask();
+      this.ask();
     }
   }
 
@@ -329,7 +343,7 @@ class View {
     return true;
   }
 
-  #drawJSON(name, value, nothing, link) {
+  #drawJSON(name, value, nothing, download = null) {
     // A value is drawn once: spreading a large one over lines takes its time.
     if (!this.#changed(name, typeof value === "object" && value !== null ? value : "json " + JSON.stringify(value))) return;
     const text = JSON.stringify(value, null, 2);
@@ -339,13 +353,14 @@ class View {
     }
     const button = h("button", { type: "button", onclick: () => copy(text, button) }, "Copy");
     this.#panels[name].replaceChildren(
-      h("div", { class: "tools" }, link ? h("a", { href: link, target: "_blank", rel: "noreferrer" }, "As it is") : null, button),
+      h("div", { class: "tools" }, download, button),
       h("pre", null, coloured(text)));
   }
 
   #drawResult(task) {
     if (task.state === "succeeded") {
-      this.#drawJSON("result", task.result ?? null, "", api.resultPath(this.id));
+      const download = h("button", { type: "button", onclick: () => this.#download(download) }, "Download");
+      this.#drawJSON("result", task.result ?? null, "", download);
       return;
     }
     const error = task.error;
@@ -359,6 +374,18 @@ class View {
       h("strong", null, error.code), h("p", null, error.message),
       h("p", { class: "soft" }, error.retryable ? "Another attempt may succeed." : "It is not one that another attempt would mend."),
       error.details === undefined || error.details === null ? null : h("pre", null, coloured(JSON.stringify(error.details, null, 2)))));
+  }
+
+  /** download saves the result as the server has it. A mere link would not show the key. */
+  async #download(button) {
+    button.disabled = true;
+    try {
+      save(await api.result(this.id), this.id + ".json");
+    } catch (problem) {
+      toast(problem.message);
+    } finally {
+      button.disabled = false;
+    }
   }
 
   #drawAttempts(task) {

@@ -19,6 +19,7 @@ export function setText(node, text) {
 }
 
 const shapes = {
+  __proto__: null, // a word is not to find what objects have by themselves
   scheduled: "M8 2a6 6 0 1 0 0 12A6 6 0 0 0 8 2M8 4.8V8l2.2 1.6",
   blocked: "M5.2 3v10M10.8 3v10",
   queued: "M3 4.5h10M3 8h10M3 11.5h6",
@@ -95,6 +96,19 @@ export function toast(text, tone = "bad") {
   setTimeout(() => node.remove(), tone === "bad" ? 10_000 : 4_000);
 }
 
+let mentioned = new Set();
+
+/**
+ * mention is for problems of what nobody has asked for just now. Being away is
+ * shown elsewhere; what is forbidden is said once.
+ */
+export function mention({ status, message }) {
+  if (status !== 403 || mentioned.has(message)) return;
+  if (mentioned.size >= 100) mentioned = new Set();
+  mentioned.add(message);
+  toast(message);
+}
+
 /** say is for those who hear the page. */
 export function say(text) {
   document.getElementById("said").textContent = text;
@@ -109,6 +123,13 @@ export async function copy(text, button) {
     button.textContent = "Not allowed";
   }
   setTimeout(() => { button.textContent = before; }, 1500);
+}
+
+/** save has the browser keep a blob as a file. */
+export function save(blob, name) {
+  const url = URL.createObjectURL(blob);
+  h("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }
 
 /** modal shows a dialog that removes itself when it closes. */

@@ -79,8 +79,10 @@ export class List {
   #opened = "";
   #first = true;
   filter = { state: "", kind: "", text: "" };
+  /** access is "" where tasks may be read, "unread" where not, "out" where nobody is signed in. */
+  access = "";
 
-  /** actions: href(id), open(id), demo(kind), clear(), demos(). */
+  /** actions: href(id), open(id), demo(kind), clear(), demos(), signIn(). */
   constructor(place, tasks, actions) {
     this.#tasks = tasks;
     this.actions = actions;
@@ -143,10 +145,22 @@ export class List {
     this.#foot.hidden = this.#shown.length < mostRows;
     setText(this.#foot, "The newest " + count(mostRows) + ". Filter to see others, or ask GET /v1/tasks.");
     const { state, kind, text } = this.filter;
-    const why = !none ? "" : !this.loaded ? "loading" : state || kind || text ? "filter" : "empty" + this.actions.demos().join();
+    const why = !none ? "" : this.access ? this.access : !this.loaded ? "loading" : state || kind || text ? "filter" : "empty" + this.actions.demos().join();
     if (this.#empty.dataset.why === why) return;
     this.#empty.dataset.why = why;
-    this.#empty.replaceChildren(...(why === "filter" ? this.#noMatch() : why === "loading" ? [h("p", null, "Waiting for the server…")] : why ? this.#welcome() : []));
+    this.#empty.replaceChildren(...this.#words(why));
+  }
+
+  #words(why) {
+    switch (why) {
+      case "": return [];
+      case "out": return [h("h2", null, "Nobody is signed in"), h("p", null, "This server shows tasks to those who have a key."),
+        h("button", { type: "button", class: "primary", onclick: () => this.actions.signIn() }, "Sign in")];
+      case "unread": return [h("h2", null, "This key may not read tasks"), h("p", null, "It lacks the scope tasks:read, so there is no list here.")];
+      case "loading": return [h("p", null, "Waiting for the server…")];
+      case "filter": return this.#noMatch();
+      default: return this.#welcome();
+    }
   }
 
   #noMatch() {

@@ -12,7 +12,9 @@ const batchMost = 100;
 
 export class Connection {
   #url;
+  #door;
   #random;
+  #knocking = false; // the door has not answered yet
   #socket = null;
   #opened = 0;
   #heard = 0;
@@ -30,13 +32,21 @@ export class Connection {
   /** sessions counts the connections so far. */
   sessions = 0;
 
-  constructor(url, random = Math.random) {
+  /** onforbidden is called with the server's words when it will not have us. */
+  onforbidden = null;
+
+  /**
+   * door has admit(), which gives what to add to the URL, and refused(), which is
+   * told of a credential that is no good any more and says whether to come back.
+   */
+  constructor(url, door, random = Math.random) {
     this.#url = url;
+    this.#door = door;
     this.#random = random;
     this.#heard = performance.now();
     setInterval(() => this.#watch(), 1000);
-    addEventListener("online", () => this.hurry());
-    document.addEventListener("visibilitychange", () => { if (!document.hidden) this.hurry(); });
+    addEventListener("online", () => this.#wake());
+    document.addEventListener("visibilitychange", () => { if (!document.hidden) this.#wake(); });
   }
 
   /** status is what the badge shows: how it stands, and for how long nothing was heard. */
@@ -50,16 +60,29 @@ export class Connection {
     return { kind: "stale", text: "stale " + seconds + " s" };
   }
 
-  /** hurry tries at once what would be tried later. */
+  /** hurry tries at once what would be tried later, or not at all. */
   hurry() {
-    if (this.#socket !== null) return;
+    if (this.#socket !== null || this.#knocking) return;
     this.#refused = "";
     this.connect();
   }
 
-  connect() {
+  #wake() { if (!this.#refused) this.hurry(); }
+
+  async connect() {
     clearTimeout(this.#timer);
-    const socket = new WebSocket(this.#url, "troupe.v1.json");
+    this.#knocking = true;
+    try {
+      this.#dial(this.#url + await this.#door.admit());
+    } catch (problem) {
+      this.#denied(problem);
+    } finally {
+      this.#knocking = false;
+    }
+  }
+
+  #dial(url) {
+    const socket = new WebSocket(url, "troupe.v1.json");
     this.#socket = socket;
     socket.onopen = () => this.#open();
     socket.onmessage = ({ data }) => this.#receive(data);
@@ -223,12 +246,28 @@ export class Connection {
     if (long || this.#fruitful && !asked) this.#tries = 0;
     this.#opened = 0;
     this.#fruitful = false;
-    if (code >= 4400 && code < 4500) {
-      this.#refused = reason || "refused";
-      return;
-    }
-    this.#timer = setTimeout(() => this.connect(), this.#delay(code));
+    if (code >= 4400 && code < 4500) this.#turnedAway(code, reason);
+    else this.#later(this.#delay(code));
+  }
+
+  #later(delay) {
+    this.#timer = setTimeout(() => this.connect(), delay);
     this.#tries++;
+  }
+
+  async #turnedAway(code, reason) {
+    this.#refused = code === 4403 ? "forbidden" : reason || "refused";
+    if (code === 4403) this.onforbidden?.(reason);
+    if (code === 4401 && await this.#door.refused()) this.hurry();
+  }
+
+  /** denied is told why the door stays closed. */
+  #denied({ status, message, retryAfter }) {
+    if (status === 401) this.#refused = "signed out";
+    else if (status === 403) {
+      this.#refused = "forbidden";
+      this.onforbidden?.(message);
+    } else this.#later(Math.max(retryAfter ?? 0, this.#delay(0)));
   }
 
   /** delay says how long to wait before the next try, by the rules of the close codes. */

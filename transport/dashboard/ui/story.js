@@ -106,7 +106,7 @@ export class Story {
     }
     this.#open = null;
     if (typeof data.base64 === "string") {
-      const bytes = Math.floor(data.base64.replace(/=+$/, "").length * 3 / 4);
+      const bytes = Math.floor(trimmed(data.base64, "=").length * 3 / 4);
       this.output.push({ at, kind: "binary", text: size(bytes) + " that are not text" });
     } else {
       this.output.push({ at, kind: "chunk", text: pretty(data.chunk ?? null, 160) });
@@ -130,8 +130,15 @@ export class Story {
   }
 }
 
+/** trimmed is text without what it ends in. A pattern would begin anew at each of many. */
+function trimmed(text, end) {
+  let length = text.length;
+  while (length > 0 && text[length - 1] === end) length--;
+  return text.slice(0, length);
+}
+
 /** visible is what a terminal would show of a line: the last that was written over it. */
 function visible(text) {
-  const end = text.replace(/\r+$/, "");
+  const end = trimmed(text, "\r");
   return end.slice(end.lastIndexOf("\r") + 1);
 }

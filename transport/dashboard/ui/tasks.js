@@ -1,5 +1,6 @@
 // What is known of tasks: kept by snapshots, moved by events.
 import { after, ended } from "./format.js";
+import { mention } from "./dom.js";
 import { number } from "./json.js";
 import * as api from "./api.js";
 
@@ -138,8 +139,8 @@ export class Tasks {
         : (await Promise.allSettled(ids.map(api.task))).filter((a) => a.status === "fulfilled").map((a) => a.value);
       if (query !== this.#query) return;
       for (const task of found) this.set(task);
-    } catch {
-      // The next event, or the next connection's view, brings them.
+    } catch (problem) {
+      mention(problem); // the next event, or the next connection's view, brings them
     }
     // Those that are not among the found are gone, or too old to be shown.
     for (const id of ids) this.#early.delete(id);

@@ -1,4 +1,4 @@
-package exec
+package lines
 
 import (
 	"bytes"
@@ -10,14 +10,13 @@ import (
 )
 
 const (
-	longestLine = 32 << 10               // a longer line comes in pieces; escaped as JSON it fits an event still
-	quiet       = 100 * time.Millisecond // after which an unfinished line is shown: it may be a prompt
-	lastWords   = 1 << 20                // greatest size of a pipe, and so of what a dead group left in it
+	longest   = 32 << 10               // a longer line comes in pieces; escaped as JSON it fits an event still
+	quiet     = 100 * time.Millisecond // after which an unfinished line is shown: it may be a prompt
+	lastWords = 1 << 20                // greatest size of a pipe, and so of what a dead group left in it
 )
 
-// lines reads one stream of a command and gives it on line by line, each with
-// its newline, as soon as it is there. All pieces in a row are the stream.
-type lines struct {
+// stream is one of a command's.
+type stream struct {
 	pipe *os.File
 	emit func(piece []byte) error
 
@@ -28,23 +27,23 @@ type lines struct {
 // run reads until nothing will come any more. The first piece that emit refuses
 // is the last one given to it, so that there is no hole; reading goes on, for
 // otherwise the command would stand still. It returns why emit refused.
-func (l *lines) run() error {
+func (s *stream) run() error {
 	var (
-		buffer   = make([]byte, longestLine)
+		buffer   = make([]byte, longest)
 		from, to int   // what of buffer was read and not given on yet
 		late     int   // bytes read since the command ended
 		refused  error // by emit
 	)
 	give := func(n int) {
 		if n > 0 && refused == nil {
-			refused = l.emit(buffer[from : from+n])
+			refused = s.emit(buffer[from : from+n])
 		}
 		from += n
 	}
 	for {
 		from, to = 0, copy(buffer, buffer[from:to])
-		final := l.arm(whole(buffer[:to]) > 0)
-		n, err := l.pipe.Read(buffer[to:])
+		final := s.arm(whole(buffer[:to]) > 0)
+		n, err := s.pipe.Read(buffer[to:])
 		to += n
 		if final {
 			late += n
@@ -66,25 +65,25 @@ func (l *lines) run() error {
 
 // arm sets how long the next read may wait: for ever, unless an unfinished line
 // is to be shown or the command has ended, which it returns.
-func (l *lines) arm(unfinished bool) (final bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+func (s *stream) arm(unfinished bool) (final bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var deadline time.Time
-	if unfinished || l.ended {
+	if unfinished || s.ended {
 		deadline = time.Now().Add(quiet)
 	}
 	// It fails only where the pipe is closed, and then so does the read.
-	_ = l.pipe.SetReadDeadline(deadline)
-	return l.ended
+	_ = s.pipe.SetReadDeadline(deadline)
+	return s.ended
 }
 
 // end says that the command and its group are gone. The pipe's end follows at
 // once, unless a process that left the group holds it: nobody waits for that.
-func (l *lines) end() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.ended = true
-	_ = l.pipe.SetReadDeadline(time.Now()) // see arm
+func (s *stream) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
+	_ = s.pipe.SetReadDeadline(time.Now()) // see arm
 }
 
 // whole is how much of b can be cut off without cutting a character in two.

@@ -1,0 +1,1 @@
+"""The client's tests. `go test ./transport/sdk` starts the server they need."""
