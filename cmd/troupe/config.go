@@ -50,6 +50,7 @@ var settings = []setting{
 	{name: "credential-rate", value: "", help: "how many requests one credential may make, as 100/s; any number unless said"},
 	{name: "address-rate", value: "", help: "how many requests may come from one address, as 100/s; any number unless said"},
 	{name: "open-metrics", value: "auto", help: "serve /metrics without a credential: true, false, or auto: where only this machine can reach it"},
+	{name: "pprof", value: "", help: "address of this machine alone to serve profiles on, as 127.0.0.1:6060; none unless said"},
 	{name: "data", value: "troupe-data", help: "directory of the embedded store"},
 	{name: "store", value: "", help: "store, as URL; the embedded one in the data directory unless named", secret: true},
 	{name: "redis", value: "", help: "Redis beside PostgreSQL, as URL; shares results, rates and hints between the nodes", secret: true},
@@ -96,6 +97,7 @@ var settings = []setting{
 // config is what a node is told, checked.
 type config struct {
 	listen, data, store, redis, name string
+	pprof                            string
 	secret                           string
 	entry                            entry
 	allowExec, allowPrivate          bool
@@ -341,6 +343,9 @@ func checkConfig(texts, sources map[string]string, person bool) (*config, error)
 	}
 	if _, _, err := net.SplitHostPort(c.listen); err != nil {
 		refuse("listen", "%q is no address such as 127.0.0.1:8080", c.listen)
+	}
+	if c.pprof = texts["pprof"]; c.pprof != "" && !onLoopback(c.pprof) {
+		refuse("pprof", "%q is no address that only this machine can reach, such as 127.0.0.1:6060", c.pprof)
 	}
 	c.secret = texts["secret"]
 	c.readEntry(refuse)

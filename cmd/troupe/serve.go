@@ -67,16 +67,20 @@ func serve(ctx context.Context, cfg *config, t terminal) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	log := newLogger(cfg, t.err)
-	n, err := startNode(ctx, cfg, log, cfg.listen, cfg.commands())
+	stopProfiles, err := serveProfiles(ctx, cfg.pprof, log) // before the node, whose start may be what is looked at
 	if err != nil {
 		return err
+	}
+	n, err := startNode(ctx, cfg, log, cfg.listen, cfg.commands())
+	if err != nil {
+		return errors.Join(err, stopProfiles())
 	}
 	debug.SetGCPercent(gcPercent)
 	greet(t, cfg, n)
 	<-ctx.Done()
 	stop() // from now on a second signal has its usual effect
 	log.Info("draining", "timeout", cfg.drain)
-	return n.stop(ctx)
+	return errors.Join(n.stop(ctx), stopProfiles())
 }
 
 // gcPercent trades a little memory for fewer collections: the heap is small and
