@@ -205,10 +205,11 @@ func (s *server) client() *client.Client {
 }
 
 func (c *cluster) stop() error {
+	var err error
 	for _, s := range c.nodes {
-		s.stop()
+		err = errors.Join(err, s.stop())
 	}
-	return c.db.drop(c.name)
+	return errors.Join(err, c.db.drop(c.name))
 }
 
 const chunks = 100

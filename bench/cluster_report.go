@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -53,37 +52,6 @@ type loadReport struct {
 type wait struct {
 	For   string  `json:"for"`
 	Share float64 `json:"share"`
-}
-
-type latency struct {
-	P50 figure `json:"p50"`
-	P99 figure `json:"p99"`
-}
-
-func (l *latency) add(s spread) {
-	l.P50 = append(l.P50, s.P50)
-	l.P99 = append(l.P99, s.P99)
-}
-
-// figure has a value of each turn.
-type figure []float64
-
-func (f figure) median() float64 {
-	s := slices.Sorted(slices.Values(f))
-	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
-}
-
-// MarshalJSON implements [json.Marshaler].
-func (f figure) MarshalJSON() ([]byte, error) {
-	return json.Marshal(struct {
-		Median float64 `json:"median"`
-		Min    float64 `json:"min"`
-		Max    float64 `json:"max"`
-	}{f.median(), slices.Min(f), slices.Max(f)})
-}
-
-func (f figure) text(decimals int) string {
-	return fmt.Sprintf("%.*f (%.*f–%.*f)", decimals, f.median(), decimals, slices.Min(f), decimals, slices.Max(f))
 }
 
 func newClusterReport(o clusterOptions) *clusterReport {

@@ -15,7 +15,7 @@ func TestClusterIsMeasured(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	var out, said bytes.Buffer
-	args := "cluster --nodes 1,2 --tasks 1501 --turns 1 --callers 6 --probes 5 --streams 3 --limits 1 --json"
+	args := "cluster --binary " + troupe(t) + " --nodes 1,2 --tasks 1501 --turns 1 --callers 6 --probes 5 --streams 3 --limits 1 --json"
 	err := run(ctx, strings.Fields(args), &out, &said)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, said.String())

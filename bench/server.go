@@ -19,38 +19,14 @@ import (
 
 // server is the measured server: a process of its own.
 type server struct {
-	url    string
-	http   *http.Client
-	pid    int
-	cmd    *exec.Cmd
-	dir    string
-	stderr *bytes.Buffer
-}
-
-// startServer builds the binary and starts it on a fresh data directory, or
-// takes the server it is told.
-func startServer(ctx context.Context, o options, stderr io.Writer) (*server, error) {
-	if o.server != "" {
-		s := &server{url: strings.TrimSuffix(o.server, "/"), http: newHTTP()}
-		return s, s.waitReady(ctx)
-	}
-	dir, err := os.MkdirTemp("", "troupe-bench-")
-	if err != nil {
-		return nil, fmt.Errorf("make a data directory: %w", err)
-	}
-	binary := o.binary
-	if binary == "" {
-		binary, err = build(ctx, dir, stderr)
-	}
-	var s *server
-	if err == nil {
-		s, err = launch(ctx, binary, "--data", filepath.Join(dir, "data"))
-	}
-	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
-	}
-	s.dir = dir
-	return s, nil
+	url, profiles string // where it is reached, and where its profiles are
+	http          *http.Client
+	pid           int
+	cmd           *exec.Cmd
+	stderr        *bytes.Buffer
+	binary        string
+	args          []string
+	drop          func() error // what it kept; nil: others see to it
 }
 
 // build makes the troupe binary in dir.
@@ -66,29 +42,53 @@ func build(ctx context.Context, dir string, stderr io.Writer) (string, error) {
 	return binary, nil
 }
 
-// launch starts a server on a free port and waits until it is ready.
+// launch starts a server on free ports and waits until it is ready.
 func launch(ctx context.Context, binary string, args ...string) (*server, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	address, profiles, err := freeAddresses(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("find a free port: %w", err)
+		return nil, err
 	}
-	address := l.Addr().String()
-	if err := l.Close(); err != nil {
-		return nil, fmt.Errorf("find a free port: %w", err)
+	s := &server{
+		url: "http://" + address, profiles: "http://" + profiles + "/debug/pprof/", http: newHTTP(), binary: binary,
+		args: append([]string{"serve", "--listen", address, "--pprof", profiles, "--log-level", "warn"}, args...),
 	}
-	s := &server{url: "http://" + address, http: newHTTP(), stderr: new(bytes.Buffer)}
-	args = append([]string{"serve", "--listen", address, "--log-level", "warn"}, args...)
-	s.cmd = exec.CommandContext(context.WithoutCancel(ctx), binary, args...) //nolint:gosec // our own binary
+	return s, s.begin(ctx)
+}
+
+// freeAddresses finds two ports at a time, since they must differ.
+func freeAddresses(ctx context.Context) (one, other string, err error) {
+	a, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", "", fmt.Errorf("find a free port: %w", err)
+	}
+	b, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", "", errors.Join(fmt.Errorf("find a free port: %w", err), a.Close())
+	}
+	return a.Addr().String(), b.Addr().String(), errors.Join(a.Close(), b.Close())
+}
+
+// begin starts the process, or starts it again.
+func (s *server) begin(ctx context.Context) error {
+	s.stderr = new(bytes.Buffer)
+	s.cmd = exec.CommandContext(context.WithoutCancel(ctx), s.binary, s.args...) //nolint:gosec // our own binary
 	s.cmd.Stderr = s.stderr
 	if err := s.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start the server: %w", err)
+		return fmt.Errorf("start the server: %w", err)
 	}
 	s.pid = s.cmd.Process.Pid
 	if err := s.waitReady(ctx); err != nil {
-		s.stop()
-		return nil, fmt.Errorf("%w; it said: %s", err, s.stderr)
+		_ = s.stop()
+		return fmt.Errorf("%w%s", err, s.lastSaid())
 	}
-	return s, nil
+	return nil
+}
+
+// kill ends the process without a warning.
+func (s *server) kill() {
+	_ = s.cmd.Process.Kill()
+	_ = s.cmd.Wait()
+	s.http.CloseIdleConnections()
 }
 
 func newHTTP() *http.Client {
@@ -97,8 +97,11 @@ func newHTTP() *http.Client {
 	}}
 }
 
+// readyWithin is long: a server may have a large store to read.
+const readyWithin = 2 * time.Minute
+
 func (s *server) waitReady(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
 	for {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/readyz", nil)
@@ -112,21 +115,31 @@ func (s *server) waitReady(ctx context.Context) error {
 				return nil
 			}
 		}
-		select {
-		case <-ctx.Done():
+		if s.cmd.ProcessState == nil && !alive(s.pid) {
+			return errors.New("the server has ended")
+		}
+		if pause(ctx, 5*time.Millisecond) != nil {
 			return errors.New("the server does not become ready")
-		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }
 
-func (s *server) stop() {
-	if s.cmd == nil {
-		return
+// alive says whether a child still runs, and has not ended unnoticed.
+func alive(pid int) bool {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	return err != nil && !errors.Is(err, os.ErrNotExist) || err == nil && !bytes.Contains(stat, []byte(") Z "))
+}
+
+func (s *server) stop() error {
+	if s.cmd != nil && s.cmd.ProcessState == nil {
+		_ = s.cmd.Process.Signal(syscall.SIGTERM)
+		_ = s.cmd.Wait()
 	}
-	_ = s.cmd.Process.Signal(syscall.SIGTERM)
-	_ = s.cmd.Wait()
-	_ = os.RemoveAll(s.dir)
+	s.http.CloseIdleConnections()
+	if s.drop == nil {
+		return nil
+	}
+	return s.drop()
 }
 
 // usage is what the server process has used so far.
@@ -135,11 +148,8 @@ type usage struct {
 	memory float64 // MiB resident
 }
 
-// usage reads the kernel's account of the server; zeros for a foreign one.
+// usage reads the kernel's account of the server.
 func (s *server) usage() usage {
-	if s.pid == 0 {
-		return usage{}
-	}
 	u := usage{cpu: processTime(s.pid)}
 	proc := "/proc/" + strconv.Itoa(s.pid)
 	if status, err := os.ReadFile(proc + "/status"); err == nil { //nolint:gosec // of our own child

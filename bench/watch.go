@@ -21,132 +21,168 @@ type message struct {
 	Result json.RawMessage `json:"result"`
 	Error  json.RawMessage `json:"error"`
 	Params struct {
-		Event transport.Event `json:"event"`
+		Subscription string          `json:"subscription"`
+		Event        transport.Event `json:"event"`
 	} `json:"params"`
 }
 
-// watchers opens the sessions, lets each submit and follow a task of its own,
-// and gathers how soon each of its events arrived.
-func watchers(ctx context.Context, s *server, o options, r *report) error {
-	conns := make([]*websocket.Conn, o.sessions)
-	defer func() {
-		for _, c := range conns {
-			if c != nil {
-				_ = c.Close()
-			}
-		}
-	}()
-	dial, dialCtx := errgroup.WithContext(ctx)
-	dial.SetLimit(32)
-	for i := range conns {
-		dial.Go(func() error {
-			d := websocket.Dialer{Subprotocols: []string{"troupe.v1.json"}}
-			c, resp, err := d.DialContext(dialCtx, "ws"+strings.TrimPrefix(s.url, "http")+"/v1/ws", nil)
-			if err != nil {
-				return fmt.Errorf("open session %d: %w", i, err)
-			}
-			_ = resp.Body.Close()
-			conns[i] = c
-			return nil
-		})
-	}
-	if err := dial.Wait(); err != nil {
-		return err
-	}
+// session is one WebSocket of a watcher.
+type session struct{ conn *websocket.Conn }
 
-	var mu sync.Mutex
-	var first, delivery, scheduling []time.Duration
+func dial(ctx context.Context, url string) (session, error) {
+	d := websocket.Dialer{Subprotocols: []string{"troupe.v1.json"}, ReadBufferSize: 1024, WriteBufferSize: 1024}
+	c, resp, err := d.DialContext(ctx, "ws"+strings.TrimPrefix(url, "http")+"/v1/ws", nil)
+	if err != nil {
+		return session{}, fmt.Errorf("open a session: %w", err)
+	}
+	_ = resp.Body.Close()
+	return session{c}, nil
+}
+
+// crowd is many sessions.
+type crowd []session
+
+// dialMany opens so many sessions, some at a time.
+func dialMany(ctx context.Context, url string, n int) (crowd, error) {
+	all := make(crowd, n)
 	group, groupCtx := errgroup.WithContext(ctx)
-	stop := context.AfterFunc(groupCtx, func() {
-		for _, c := range conns {
-			_ = c.Close()
-		}
-	})
-	defer stop()
-	for i, c := range conns {
-		group.Go(func() error {
-			// The sessions begin one after the other, as people do.
-			select {
-			case <-time.After(o.spread * time.Duration(i) / time.Duration(len(conns))):
-			case <-groupCtx.Done():
-				return groupCtx.Err()
-			}
-			seen, err := followOwn(c, o)
-			if err != nil {
-				return fmt.Errorf("session %d: %w", i, err)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			first = append(first, seen.first)
-			scheduling = append(scheduling, seen.scheduling)
-			delivery = append(delivery, seen.delivery...)
-			return nil
+	group.SetLimit(32)
+	for i := range all {
+		group.Go(func() (err error) {
+			all[i], err = dial(groupCtx, url)
+			return err
 		})
 	}
 	if err := group.Wait(); err != nil {
+		all.close()
+		return nil, err
+	}
+	return all, nil
+}
+
+func (all crowd) close() {
+	for _, s := range all {
+		if s.conn != nil {
+			_ = s.conn.Close()
+		}
+	}
+}
+
+// each has something done with every session at once, and ends all when one fails.
+func (all crowd) each(ctx context.Context, do func(ctx context.Context, i int, s session) error) error {
+	group, groupCtx := errgroup.WithContext(ctx)
+	stop := context.AfterFunc(groupCtx, all.close)
+	for i, s := range all {
+		group.Go(func() error {
+			if err := do(groupCtx, i, s); err != nil {
+				return fmt.Errorf("session %d: %w", i, err)
+			}
+			return nil
+		})
+	}
+	err := group.Wait()
+	if stop() || err != nil {
 		return err
 	}
-	r.Events = len(delivery)
-	r.FirstEvent, r.Delivery, r.Scheduling = spreadOf(first), spreadOf(delivery), spreadOf(scheduling)
-	return nil
+	return ctx.Err()
 }
 
+// request is what a session asks for.
+func (s session) request(id int, method string, params any) error {
+	return s.conn.WriteJSON(map[string]any{"jsonrpc": "2.0", "id": id, "method": method, "params": params})
+}
+
+// next is the next message, and when it came.
+func (s session) next() (m message, at time.Time, err error) {
+	_, raw, err := s.conn.ReadMessage()
+	if err != nil {
+		return m, at, fmt.Errorf("read: %w", err)
+	}
+	at = time.Now()
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return m, at, fmt.Errorf("decode %q: %w", raw, err)
+	}
+	if m.Error != nil {
+		return m, at, fmt.Errorf("refused: %s", m.Error)
+	}
+	return m, at, nil
+}
+
+// subscribe follows a task and returns when that is answered.
+func (s session) subscribe(task string) error {
+	if err := s.request(1, "subscribe", map[string]any{"task": task}); err != nil {
+		return err
+	}
+	for {
+		if m, _, err := s.next(); err != nil || m.ID != nil {
+			return err
+		}
+	}
+}
+
+// seen is what sessions saw: how soon output events came, which no commit delays,
+// how soon events of states, which come behind their commit, and the first of all.
 type seen struct {
-	first, scheduling time.Duration
-	delivery          []time.Duration
+	mu                   sync.Mutex
+	first, output, state []time.Duration
 }
 
-// followOwn submits one demo.stream task on c and reads its events to the end.
-func followOwn(c *websocket.Conn, o options) (seen, error) {
-	var out seen
-	request := map[string]any{
-		"jsonrpc": "2.0", "id": 1, "method": "submit",
-		"params": map[string]any{
-			"kind": "demo.stream", "follow": true,
-			"payload": map[string]any{"chunks": o.chunks, "interval": o.interval.String(), "size": 64},
-		},
-	}
+func (s *seen) add(other *seen) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.first = append(s.first, other.first...)
+	s.output = append(s.output, other.output...)
+	s.state = append(s.state, other.state...)
+}
+
+// stream is what a demo.stream task is to do.
+type stream struct {
+	chunks   int
+	interval time.Duration
+}
+
+func (st stream) payload() map[string]any {
+	return map[string]any{"chunks": st.chunks, "interval": st.interval.String(), "size": 64}
+}
+
+// followOwn submits a stream and reads its events to the end.
+func (s session) followOwn(st stream) (*seen, error) {
 	began := time.Now()
-	if err := c.WriteJSON(request); err != nil {
-		return out, fmt.Errorf("submit: %w", err)
+	if err := s.request(1, "submit", map[string]any{"kind": "demo.stream", "follow": true, "payload": st.payload()}); err != nil {
+		return nil, fmt.Errorf("submit: %w", err)
 	}
-	var queued time.Time
+	return s.follow(st, began)
+}
+
+// follow reads a stream to its end. A missing output is an error.
+func (s session) follow(st stream, began time.Time) (*seen, error) {
+	out := &seen{}
 	outputs := 0
 	for {
-		_, raw, err := c.ReadMessage()
+		m, now, err := s.next()
 		if err != nil {
-			return out, fmt.Errorf("read: %w", err)
+			return nil, err
 		}
-		now := time.Now()
-		var m message
-		if err := json.Unmarshal(raw, &m); err != nil {
-			return out, fmt.Errorf("decode %q: %w", raw, err)
-		}
+		e := m.Params.Event
 		switch {
-		case m.Error != nil:
-			return out, fmt.Errorf("refused: %s", m.Error)
 		case m.Method == "end":
-			if outputs != o.chunks {
-				return out, fmt.Errorf("%d outputs of %d", outputs, o.chunks)
+			if outputs != st.chunks {
+				return nil, fmt.Errorf("%d outputs of %d", outputs, st.chunks)
 			}
 			return out, nil
 		case m.Method != "event":
 			continue
 		}
-		at := time.Time(m.Params.Event.At)
-		if out.first == 0 {
-			out.first = now.Sub(began)
+		if len(out.first) == 0 {
+			out.first = append(out.first, now.Sub(began))
 		}
-		switch m.Params.Event.Cursor {
-		case "0.1":
-			queued = at
-			continue // it happened before anybody could watch
-		case "1.1":
-			out.scheduling = at.Sub(queued)
-		}
-		if m.Params.Event.Type == "output" {
+		delay := now.Sub(time.Time(e.At))
+		switch {
+		case e.Type == "output":
 			outputs++
+			out.output = append(out.output, delay)
+		case e.Cursor != "0.1": // which happened before anybody could watch
+			out.state = append(out.state, delay)
 		}
-		out.delivery = append(out.delivery, now.Sub(at))
 	}
 }

@@ -2,88 +2,83 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"time"
 )
 
-type options struct {
-	server, binary            string
-	sessions, chunks, tasks   int
-	callers, inFlight, probes int
-	interval, spread          time.Duration
-	json                      bool
+// watching says what ws is to do.
+type watching struct {
+	sessions []int
+	rate     int // events a second that reach watchers, of all sessions together
+	lasts    time.Duration
 }
 
-func runWS(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	var o options
-	flags := flag.NewFlagSet("bench ws", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.StringVar(&o.server, "server", "", "measure this server instead of starting one")
-	flags.StringVar(&o.binary, "binary", "", "start this troupe binary instead of building one")
-	flags.IntVar(&o.sessions, "sessions", 500, "WebSocket sessions")
-	flags.IntVar(&o.chunks, "chunks", 100, "output events of each session's task")
-	flags.DurationVar(&o.interval, "interval", 100*time.Millisecond, "time between two of them")
-	flags.DurationVar(&o.spread, "spread", 2*time.Second, "over which the sessions begin")
-	flags.IntVar(&o.tasks, "tasks", 20000, "demo.echo tasks of each throughput measurement")
-	flags.IntVar(&o.callers, "callers", 64, "callers that submit one by one")
-	flags.IntVar(&o.inFlight, "in-flight", 1000, "requests in flight of the API measurement")
-	flags.IntVar(&o.probes, "probes", 500, "unloaded tasks for the scheduling delay")
-	flags.BoolVar(&o.json, "json", false, "print JSON")
-	if err := flags.Parse(args); err != nil {
-		return err
+func bindWS(flags *flag.FlagSet) measurement {
+	o := watching{sessions: []int{500, 2000, 10_000}}
+	flags.Func("sessions", "numbers of WebSocket sessions (default 500,2000,10000)", listOf(&o.sessions))
+	flags.IntVar(&o.rate, "events", 5000, "events a second that reach all watchers together")
+	flags.DurationVar(&o.lasts, "lasts", 10*time.Second, "how long each stream lasts")
+	return o.turn
+}
+
+// stream is what so many watchers see, for there to be as many events however many there are.
+func (o *watching) stream(sessions int) stream {
+	interval := time.Second * time.Duration(sessions) / time.Duration(o.rate)
+	return stream{chunks: max(3, int(o.lasts/interval)), interval: interval}
+}
+
+func (o *watching) turn(ctx context.Context, l *lab, to *sheet) error {
+	if o.rate < 1 || o.lasts < time.Second {
+		return errors.New("want at least one event a second, for a second")
 	}
-	r, err := measure(ctx, o, stderr)
+	for _, n := range o.sessions {
+		if n < 1 {
+			return errors.New("want at least one session")
+		}
+		if err := allowFiles(n + 500); err != nil {
+			return err
+		}
+		l.say("%d sessions", n)
+		err := l.with(ctx, func(s *server) error {
+			return l.profile(ctx, s, func() error { return o.own(ctx, l, s, to, n) })
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// own has each session follow a stream of its own.
+func (o *watching) own(ctx context.Context, l *lab, s *server, to *sheet, n int) error {
+	all, err := dialMany(ctx, s.url, n)
 	if err != nil {
 		return err
 	}
-	return publish(stdout, r, o.json)
-}
-
-// measure runs everything against one server, one after the other, so that no
-// measurement loads another.
-func measure(ctx context.Context, o options, stderr io.Writer) (*report, error) {
-	srv, err := startServer(ctx, o, stderr)
+	defer all.close()
+	st := o.stream(n)
+	total := &seen{}
+	before := l.cost(s)
+	err = all.each(ctx, func(ctx context.Context, i int, session session) error {
+		// The sessions begin one after the other, within the time between two events.
+		if err := pause(ctx, max(st.interval, time.Second)*time.Duration(i)/time.Duration(n)); err != nil {
+			return err
+		}
+		seen, err := session.followOwn(st)
+		if err == nil {
+			total.add(seen)
+		}
+		return err
+	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer srv.stop()
-	one := []*server{srv}
-	r := &report{Sessions: o.sessions}
-	if r.Fsync, err = fsyncRate(); err != nil {
-		return nil, err
-	}
-	say := func(what string) { fmt.Fprintln(stderr, "bench:", what) }
-
-	say("scheduling delay, unloaded")
-	if r.Unloaded, err = probe(ctx, func() *server { return srv }, o.probes); err != nil {
-		return nil, fmt.Errorf("scheduling delay: %w", err)
-	}
-	say("watchers")
-	before := srv.usage()
-	began := time.Now()
-	if err := watchers(ctx, srv, o, r); err != nil {
-		return nil, fmt.Errorf("watchers: %w", err)
-	}
-	after := srv.usage()
-	r.WatchSeconds = time.Since(began).Seconds()
-	r.WatchCPU = after.cpu - before.cpu
-	r.WatchMemory = after.memory
-
-	say("one by one")
-	if r.Single, err = oneByOne(ctx, one, o.callers, o.tasks); err != nil {
-		return nil, fmt.Errorf("one by one: %w", err)
-	}
-	say("batches")
-	if r.Batch, err = batches(ctx, one, o.tasks); err != nil {
-		return nil, fmt.Errorf("batches: %w", err)
-	}
-	say("requests in flight")
-	if r.API, err = inFlight(ctx, one, o.inFlight, o.tasks); err != nil {
-		return nil, fmt.Errorf("requests in flight: %w", err)
-	}
-	end := srv.usage()
-	r.ServerCPU, r.ServerMemory = end.cpu, end.memory
-	return r, nil
+	of := fmt.Sprintf("%d sessions, own tasks", n)
+	to.addDelays(of, "output to watcher", total.output)
+	to.addDelays(of, "state to watcher, with its commit", total.state)
+	to.addDelays(of, "submit to first event", total.first)
+	l.addCost(to, of, "an event", s, before, len(total.output)+len(total.state))
+	return nil
 }

@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"sync"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -19,12 +19,16 @@ import (
 
 const echo = `{"kind":"demo.echo","payload":{"n":1,"text":"about a hundred bytes of payload, so that it is not nothing at all"}}`
 
-func (s *server) post(ctx context.Context, path, contentType string, body io.Reader) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+path, body)
+// do makes a request; an answer of more than 2xx is an error.
+func (s *server) do(ctx context.Context, method, path string, body io.Reader, header ...string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, s.url+path, body)
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("Content-Type", contentType)
+	req.Header.Set("Content-Type", "application/json")
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
 	resp, err := s.http.Do(req)
 	if err != nil {
 		return nil, err
@@ -32,39 +36,39 @@ func (s *server) post(ctx context.Context, path, contentType string, body io.Rea
 	if resp.StatusCode >= 300 {
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
 		_ = resp.Body.Close()
-		return nil, fmt.Errorf("%s %s: %s", path, resp.Status, text)
+		return nil, fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, text)
 	}
 	return resp, nil
 }
 
-func (s *server) submit(ctx context.Context) error {
-	resp, err := s.post(ctx, "/v1/tasks", "application/json", bytes.NewReader([]byte(echo)))
+// send makes a request and decodes the answer, unless into is nil.
+func (s *server) send(ctx context.Context, method, path, body string, into any, header ...string) error {
+	resp, err := s.do(ctx, method, path, strings.NewReader(body), header...)
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(io.Discard, resp.Body)
-	_ = resp.Body.Close()
-	return err
+	defer resp.Body.Close()
+	if into == nil {
+		_, err = io.Copy(io.Discard, resp.Body)
+		return err
+	}
+	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
+		return fmt.Errorf("decode the answer of %s: %w", path, err)
+	}
+	return nil
+}
+
+func (s *server) submit(ctx context.Context) error {
+	return s.send(ctx, http.MethodPost, "/v1/tasks", echo, nil)
 }
 
 // ended is how many tasks the server counts as succeeded.
 func (s *server) ended(ctx context.Context) (int, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/v1/stats", nil)
-	if err != nil {
-		return 0, err
-	}
-	resp, err := s.http.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
 	var stats struct {
 		Counts map[string]int `json:"counts"`
 	}
-	if err := json.NewDecoder(resp.Body).Decode(&stats); err != nil {
-		return 0, fmt.Errorf("read the stats: %w", err)
-	}
-	return stats.Counts["succeeded"], nil
+	err := s.send(ctx, http.MethodGet, "/v1/stats", "", &stats)
+	return stats.Counts["succeeded"], err
 }
 
 // lookEvery is how exact the last end is known. Looking more often would load what
@@ -81,41 +85,37 @@ func (s *server) awaitEnded(ctx context.Context, before, n int) error {
 		if now-before >= n {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(lookEvery):
+		if err := pause(ctx, lookEvery); err != nil {
+			return err
 		}
 	}
 }
 
-// load submits n tasks by so many callers, who are spread over the nodes, and
-// tells how long each call took.
-func load(ctx context.Context, nodes []*server, callers, n int) ([]time.Duration, error) {
-	var left atomic.Int64
-	left.Store(int64(n))
-	var mu sync.Mutex
-	var all []time.Duration
+// inTurns has n calls made by so many callers, each with the number of the call, and
+// tells how long each took.
+func inTurns(ctx context.Context, callers, n int, call func(ctx context.Context, i int) error) ([]time.Duration, error) {
+	took := make([]time.Duration, n)
+	var next atomic.Int64
 	group, groupCtx := errgroup.WithContext(ctx)
-	for i := range callers {
-		s := nodes[i%len(nodes)]
+	for range callers {
 		group.Go(func() error {
-			var mine []time.Duration
-			for left.Add(-1) >= 0 {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
 				began := time.Now()
-				if err := s.submit(groupCtx); err != nil {
+				if err := call(groupCtx, i); err != nil {
 					return err
 				}
-				mine = append(mine, time.Since(began))
+				took[i] = time.Since(began)
 			}
-			mu.Lock()
-			defer mu.Unlock()
-			all = append(all, mine...)
 			return nil
 		})
 	}
 	err := group.Wait()
-	return all, err
+	return took, err
+}
+
+// load submits n tasks one by one, by callers that take the nodes in turn.
+func load(ctx context.Context, nodes []*server, callers, n int) ([]time.Duration, error) {
+	return inTurns(ctx, callers, n, func(ctx context.Context, i int) error { return nodes[i%len(nodes)].submit(ctx) })
 }
 
 func oneByOne(ctx context.Context, nodes []*server, callers, n int) (throughput, error) {
@@ -157,7 +157,7 @@ func untilEnded(ctx context.Context, nodes []*server, n int, submit func() error
 
 // batch streams n tasks as NDJSON and counts the answers.
 func (s *server) batch(ctx context.Context, n int) error {
-	resp, err := s.post(ctx, "/v1/batches", "application/x-ndjson", bytes.NewReader(bytes.Repeat([]byte(echo+"\n"), n)))
+	resp, err := s.do(ctx, http.MethodPost, "/v1/batches", bytes.NewReader(bytes.Repeat([]byte(echo+"\n"), n)), "Content-Type", "application/x-ndjson")
 	if err != nil {
 		return err
 	}
@@ -188,10 +188,17 @@ func (s *server) batch(ctx context.Context, n int) error {
 	return nil
 }
 
-// inFlight measures the answers of POST /v1/tasks with so many requests at once.
-func inFlight(ctx context.Context, nodes []*server, callers, n int) (spread, error) {
-	all, err := load(ctx, nodes, callers, n)
-	return spreadOf(all), err
+// submitBatches submits n tasks in JSON batches and tells how long each call took.
+func (s *server) submitBatches(ctx context.Context, task string, n, batch, callers int) ([]time.Duration, error) {
+	return inTurns(ctx, callers, (n+batch-1)/batch, func(ctx context.Context, i int) error {
+		size := min(batch, n-i*batch)
+		body := `{"tasks":[` + strings.Repeat(task+",", size-1) + task + `]}`
+		return s.send(ctx, http.MethodPost, "/v1/batches", body, nil)
+	})
+}
+
+func (s *server) pauseQueue(ctx context.Context, name string, paused bool) error {
+	return s.send(ctx, http.MethodPatch, "/v1/queues/"+name, fmt.Sprintf(`{"paused":%v}`, paused), nil)
 }
 
 // probe submits tasks one after the other, each to the idle server it is told, and
@@ -200,15 +207,9 @@ func probe(ctx context.Context, next func() *server, n int) (probed, error) {
 	var starts, ends []time.Duration
 	for range n {
 		began := time.Now()
-		resp, err := next().wait(ctx)
-		if err != nil {
-			return probed{}, err
-		}
 		var t transport.Task
-		err = json.NewDecoder(resp.Body).Decode(&t)
-		_ = resp.Body.Close()
-		if err != nil {
-			return probed{}, fmt.Errorf("decode the task: %w", err)
+		if err := next().send(ctx, http.MethodPost, "/v1/tasks", echo, &t, "Prefer", "wait=30"); err != nil {
+			return probed{}, err
 		}
 		if t.StartedAt == nil || t.FinishedAt == nil {
 			return probed{}, fmt.Errorf("task %s is %s", t.ID, t.State)
@@ -219,20 +220,10 @@ func probe(ctx context.Context, next func() *server, n int) (probed, error) {
 	return probed{Start: spreadOf(starts), End: spreadOf(ends)}, nil
 }
 
-func (s *server) wait(ctx context.Context) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+"/v1/tasks", bytes.NewReader([]byte(echo)))
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Prefer", "wait=30")
-	resp, err := s.http.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode >= 300 {
-		_ = resp.Body.Close()
-		return nil, fmt.Errorf("submit and wait: %s", resp.Status)
-	}
-	return resp, nil
+type probed struct{ Start, End spread }
+
+type throughput struct {
+	Tasks    int     `json:"tasks"`
+	Accepted float64 `json:"accepted_per_second"`
+	Ended    float64 `json:"ended_per_second"` // from the first submit to the last end
 }
