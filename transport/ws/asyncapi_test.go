@@ -111,7 +111,7 @@ type told struct {
 func newStage(t *testing.T, d *description, socket string) *stage {
 	t.Helper()
 	store := memory.New()
-	rt, err := runtime.Open(t.Context(), runtime.WithStore(store), runtime.WithDrainTimeout(50*time.Millisecond))
+	rt, err := runtime.Open(t.Context(), runtime.WithStore(store), runtime.WithDrainTimeout(50*time.Millisecond), runtime.WithWorkerLease(patience))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,10 +124,10 @@ func newStage(t *testing.T, d *description, socket string) *stage {
 		t.Fatal(err)
 	}
 	s := &stage{description: d, socket: socket, rt: rt, door: door}
-	h, subprotocol := ws.New(rt, ws.Config{Server: "test", Door: door}), ws.Subprotocol
+	h, subprotocol := ws.New(rt, ws.Config{Server: "test", Door: door, Bounds: patient(ws.Bounds{})}), ws.Subprotocol
 	if socket == "worker" {
 		// Heartbeats come fast, and the lease is long: nothing here hangs on the machine's speed.
-		h, subprotocol = ws.NewWorkers(rt, ws.Config{Server: "test", Door: door, Bounds: ws.Bounds{Heartbeat: 50 * time.Millisecond}}), ws.WorkerSubprotocol
+		h, subprotocol = ws.NewWorkers(rt, ws.Config{Server: "test", Door: door, Bounds: patient(ws.Bounds{Heartbeat: 50 * time.Millisecond})}), ws.WorkerSubprotocol
 	} else {
 		runtime.Handle(rt, spec.Kind, func(_ context.Context, t *runtime.Task[json.RawMessage]) (int, error) {
 			return 12, t.EmitText("page 1")
@@ -177,7 +177,7 @@ func (s *stage) key(t *testing.T, store *memory.Store, scopes ...access.Scope) (
 // read takes the next message, which is as the document says, whatever it is.
 func (s *stage) read(t *testing.T) (raw []byte, m told, answer bool) {
 	t.Helper()
-	_ = s.conn.SetReadDeadline(time.Now().Add(30 * time.Second))
+	_ = s.conn.SetReadDeadline(time.Now().Add(patience))
 	_, raw, err := s.conn.ReadMessage()
 	if err != nil {
 		t.Fatal(err)

@@ -42,7 +42,10 @@ type conn struct {
 	reached  atomic.Int64 // when it was asked for the last one that came
 	silent   atomic.Bool  // it did not answer in time
 	controls atomic.Int64 // control frames since the last heartbeat
-	nextPing time.Time    // of the heartbeat goroutine
+
+	// Of the heartbeat goroutine.
+	nextPing time.Time
+	stood    time.Duration // for how long this node stood still since the last ping
 
 	mu      sync.Mutex
 	queue   []item
@@ -225,16 +228,18 @@ func (c *conn) close(code int, reason string) {
 	c.closing = true
 }
 
-// beat is called a few times in every heartbeat.
-func (c *conn) beat(now time.Time) {
+// beat is called a few times in every heartbeat. Where it comes late, this node stood
+// still, and what it has been told meanwhile is not read yet: that is nobody's silence.
+func (c *conn) beat(now time.Time, late time.Duration) {
 	b := c.handler.bounds
+	c.stood += max(0, late)
 	if c.busy.Load() {
 		c.heard.Store(now.UnixNano()) // it is not read, so nothing can be heard of it
 	}
 	pinged := c.pinged.Load()
 	switch {
 	case pinged != 0 && c.heard.Load() < pinged:
-		if now.Sub(time.Unix(0, pinged)) > b.Pong {
+		if now.Sub(time.Unix(0, pinged))-c.stood > b.Pong {
 			c.silent.Store(true)
 			c.close(closeHeartbeat, "no pong")
 			// It does not answer, so it may not read either.
@@ -243,6 +248,7 @@ func (c *conn) beat(now time.Time) {
 	case now.After(c.nextPing):
 		c.nextPing = now.Add(spread(b.Heartbeat))
 		c.controls.Store(0)
+		c.stood = 0
 		c.pinged.Store(now.UnixNano())
 		c.put(item{frame: rawFrame(websocket.PingMessage, nil)})
 		c.party.beat()

@@ -1,6 +1,10 @@
 package ws
 
-import "github.com/troupe-run/troupe/runtime/task"
+import (
+	"time"
+
+	"github.com/troupe-run/troupe/runtime/task"
+)
 
 // Payload is what a watcher gets of what happened, without the frame around it.
 func Payload(f *task.Frame) []byte {
@@ -12,5 +16,12 @@ func Payload(f *task.Frame) []byte {
 		return frame[4:]
 	default:
 		return frame[10:]
+	}
+}
+
+// Beat is a heartbeat of all connections, which comes late by so much.
+func (h *Handler) Beat(now time.Time, late time.Duration) {
+	for _, c := range h.all() {
+		c.beat(now, late)
 	}
 }

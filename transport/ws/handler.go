@@ -274,13 +274,17 @@ func (h *Handler) all() []*conn {
 // Run keeps the connections' heartbeats until ctx ends, then closes all of
 // them. One ticker serves them all.
 func (h *Handler) Run(ctx context.Context) {
-	ticker := time.NewTicker(max(h.bounds.Heartbeat/25, time.Millisecond))
+	tick := max(h.bounds.Heartbeat/25, time.Millisecond)
+	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
-	for {
+	for last := time.Now(); ; {
 		select {
-		case now := <-ticker.C:
+		case <-ticker.C:
+			now := time.Now()
+			late := now.Sub(last) - tick
+			last = now
 			for _, c := range h.all() {
-				c.beat(now)
+				c.beat(now, late)
 			}
 		case <-ctx.Done():
 			h.mu.Lock()
