@@ -484,7 +484,7 @@ func (c *Client) dial(ctx context.Context, path, subprotocol string) (*websocket
 	if c.key != "" {
 		header.Set("Authorization", "Bearer "+c.key)
 	}
-	dialer := websocket.Dialer{Subprotocols: []string{subprotocol}, HandshakeTimeout: 10 * time.Second, Proxy: http.ProxyFromEnvironment}
+	dialer := websocket.Dialer{Subprotocols: []string{subprotocol}, HandshakeTimeout: 30 * time.Second, Proxy: http.ProxyFromEnvironment}
 	socket, resp, err := dialer.DialContext(ctx, "ws"+strings.TrimPrefix(c.base, "http")+path, header)
 	if err != nil {
 		if resp != nil {
