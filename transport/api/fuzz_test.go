@@ -79,7 +79,7 @@ var (
 	}
 )
 
-var malformedRequests = flag.Int("malformed", 12_000, "how many requests TestMalformedRequests makes")
+var malformedRequests = flag.Int("malformed", 4_000, "how many requests TestMalformedRequests makes")
 
 // heap is what is in use after a collection.
 func heap() int64 {
