@@ -53,59 +53,65 @@ func waitingIn(tb testing.TB, s task.Store) (n int64) {
 }
 
 func TestAFullQueueTakesNoMore(t *testing.T) {
-	store := memory.New()
-	n := startNode(t, store, func(c *Config) { c.Capacity, c.MaxQueued = task.Resources{task.SlotResource: 1000}, 4 })
-	running := submitOne(t, n, "hang", "1")
-	eventually(t, "it to run", func() bool { return waitingIn(t, store) == 0 })
-	if taken, why := submitAll(t, n, 5, asOne); taken != 0 || !errors.Is(why, task.ErrQueueFull) {
-		t.Errorf("of five together %d were taken: %v", taken, why)
-	}
-	taken, why := submitAll(t, n, 7)
-	full, ok := errors.AsType[*task.FullError](why)
-	if taken != 4 || !ok || full.Queue != task.DefaultQueue || full.After < time.Second || full.After > time.Minute {
-		t.Errorf("%d were taken: %+v", taken, why)
-	}
-	if taken, _ := submitAll(t, n, 1, func(s *task.Submission) { s.Spec.Queue, s.Spec.RunAt = "other", time.Now().Add(time.Hour) }); taken != 1 {
-		t.Error("a full queue keeps another one from taking tasks")
-	}
-	if _, err := n.SetQueue(context.Background(), task.QueueChange{
-		Namespace: task.DefaultNamespace, Name: task.DefaultQueue, MaxQueued: new(6),
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if taken, _ := submitAll(t, n, 7); taken != 2 {
-		t.Errorf("with room for two more %d were taken", taken)
-	}
-	if _, err := n.Cancel(context.Background(), running.Namespace, running.ID, ""); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the next to start", func() bool { return waitingIn(t, store) == 6 }) // one of them in another queue
-	if taken, why := submitAll(t, n, 3, asOne); taken != 0 {
-		t.Errorf("room for one was taken by three: %v", why)
-	}
-	if taken, _ := submitAll(t, n, 3); taken != 1 {
-		t.Errorf("one has started, and %d were taken", taken)
-	}
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		store := memory.New()
+		n := startNode(t, store, func(c *Config) { c.Capacity, c.MaxQueued = task.Resources{task.SlotResource: 1000}, 4 })
+		running := submitOne(t, n, "hang", "1")
+		eventually(t, "it to run", func() bool { return waitingIn(t, store) == 0 })
+		if taken, why := submitAll(t, n, 5, asOne); taken != 0 || !errors.Is(why, task.ErrQueueFull) {
+			t.Errorf("of five together %d were taken: %v", taken, why)
+		}
+		taken, why := submitAll(t, n, 7)
+		full, ok := errors.AsType[*task.FullError](why)
+		if taken != 4 || !ok || full.Queue != task.DefaultQueue || full.After < time.Second || full.After > time.Minute {
+			t.Errorf("%d were taken: %+v", taken, why)
+		}
+		if taken, _ := submitAll(t, n, 1, func(s *task.Submission) { s.Spec.Queue, s.Spec.RunAt = "other", time.Now().Add(time.Hour) }); taken != 1 {
+			t.Error("a full queue keeps another one from taking tasks")
+		}
+		if _, err := n.SetQueue(context.Background(), task.QueueChange{
+			Namespace: task.DefaultNamespace, Name: task.DefaultQueue, MaxQueued: new(6),
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if taken, _ := submitAll(t, n, 7); taken != 2 {
+			t.Errorf("with room for two more %d were taken", taken)
+		}
+		if _, err := n.Cancel(context.Background(), running.Namespace, running.ID, ""); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the next to start", func() bool { return waitingIn(t, store) == 6 }) // one of them in another queue
+		if taken, why := submitAll(t, n, 3, asOne); taken != 0 {
+			t.Errorf("room for one was taken by three: %v", why)
+		}
+		if taken, _ := submitAll(t, n, 3); taken != 1 {
+			t.Errorf("one has started, and %d were taken", taken)
+		}
+	})
 }
 
 // What comes at once from many must not slip in between a look and a commit.
 func TestABoundIsExactUnderAFlood(t *testing.T) {
-	store := memory.New()
-	n := startNode(t, store, func(c *Config) { c.Capacity, c.MaxQueued = task.Resources{}, 100 })
-	var taken atomic.Int64
-	var group sync.WaitGroup
-	for range 50 {
-		group.Go(func() {
-			for range 5 {
-				k, _ := submitAll(t, n, 1)
-				taken.Add(int64(k))
-			}
-		})
-	}
-	group.Wait()
-	if waits := waitingIn(t, store); taken.Load() != 100 || waits != 100 {
-		t.Errorf("%d were taken and %d wait, where 100 may", taken.Load(), waits)
-	}
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		store := memory.New()
+		n := startNode(t, store, func(c *Config) { c.Capacity, c.MaxQueued = task.Resources{}, 100 })
+		var taken atomic.Int64
+		var group sync.WaitGroup
+		for range 50 {
+			group.Go(func() {
+				for range 5 {
+					k, _ := submitAll(t, n, 1)
+					taken.Add(int64(k))
+				}
+			})
+		}
+		group.Wait()
+		if waits := waitingIn(t, store); taken.Load() != 100 || waits != 100 {
+			t.Errorf("%d were taken and %d wait, where 100 may", taken.Load(), waits)
+		}
+	})
 }
 
 func TestAFloodOfAllNodesIsBounded(t *testing.T) {
@@ -232,20 +238,23 @@ func (b *blind) Overview(ctx context.Context, s task.Scope) (task.Overview, erro
 }
 
 func TestWhereNothingCanBeCountedNothingIsRefused(t *testing.T) {
-	store := &blind{Store: memory.New()}
-	n := startNode(t, store, func(c *Config) { c.MaxQueued, c.Capacity = 1, task.Resources{} })
-	store.shut.Store(true)
-	if taken, why := submitAll(t, n, 3); taken != 3 {
-		t.Errorf("%d of 3: %v", taken, why)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	d := n.admission.visit(queueName{task.DefaultNamespace, task.DefaultQueue})
-	d.turn <- struct{}{}
-	if answer := n.Submit(ctx, []task.Submission{spec("hang", "1")})[0]; !errors.Is(answer.Err, context.Canceled) {
-		t.Errorf("who gave up while others had the turn: %v", answer.Err)
-	}
-	<-d.turn
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		store := &blind{Store: memory.New()}
+		n := startNode(t, store, func(c *Config) { c.MaxQueued, c.Capacity = 1, task.Resources{} })
+		store.shut.Store(true)
+		if taken, why := submitAll(t, n, 3); taken != 3 {
+			t.Errorf("%d of 3: %v", taken, why)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		d := n.admission.visit(queueName{task.DefaultNamespace, task.DefaultQueue})
+		d.turn <- struct{}{}
+		if answer := n.Submit(ctx, []task.Submission{spec("hang", "1")})[0]; !errors.Is(answer.Err, context.Canceled) {
+			t.Errorf("who gave up while others had the turn: %v", answer.Err)
+		}
+		<-d.turn
+	})
 }
 
 func TestDoorsAreForgotten(t *testing.T) {
@@ -261,35 +270,38 @@ func TestDoorsAreForgotten(t *testing.T) {
 
 // Who submits again because the answer was lost must not hear that there is no room.
 func TestAFullQueueStillKnowsWhatItTook(t *testing.T) {
-	n := startNode(t, memory.New(), func(c *Config) { c.Capacity, c.MaxQueued = task.Resources{}, 3 })
-	named, keyed, unique := spec("hang", "1"), spec("hang", "1"), spec("hang", "1", func(s *task.Spec) { s.UniqueKey = "u" })
-	named.Named = true
-	keyed.Request = task.Request{Key: "k", Hash: [32]byte{1}, Expires: time.Now().Add(time.Hour)}
-	for _, sub := range []task.Submission{named, keyed, unique} {
-		if answer := n.Submit(t.Context(), []task.Submission{sub})[0]; answer.Err != nil || !answer.Created {
-			t.Fatalf("%+v", answer)
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		n := startNode(t, memory.New(), func(c *Config) { c.Capacity, c.MaxQueued = task.Resources{}, 3 })
+		named, keyed, unique := spec("hang", "1"), spec("hang", "1"), spec("hang", "1", func(s *task.Spec) { s.UniqueKey = "u" })
+		named.Named = true
+		keyed.Request = task.Request{Key: "k", Hash: [32]byte{1}, Expires: time.Now().Add(time.Hour)}
+		for _, sub := range []task.Submission{named, keyed, unique} {
+			if answer := n.Submit(t.Context(), []task.Submission{sub})[0]; answer.Err != nil || !answer.Created {
+				t.Fatalf("%+v", answer)
+			}
 		}
-	}
-	again, same, other := spec("hang", "1"), spec("hang", "1", func(s *task.Spec) { s.UniqueKey = "u" }), spec("hang", "2")
-	again.Request, other.Spec.ID, other.Named = keyed.Request, named.Spec.ID, true
-	reused := again
-	reused.Request.Hash = [32]byte{2}
-	for i, answer := range n.Submit(t.Context(), []task.Submission{named, again, same, other, reused, spec("hang", "1")}) {
-		want := []struct {
-			id  task.ID
-			err error
-		}{
-			{id: named.Spec.ID},
-			{id: keyed.Spec.ID},
-			{id: unique.Spec.ID},
-			{err: task.ErrExists},
-			{err: task.ErrKeyReused},
-			{err: task.ErrQueueFull},
-		}[i]
-		if !errors.Is(answer.Err, want.err) || want.err == nil && (answer.Created || answer.Task.ID != want.id) {
-			t.Errorf("%d: %+v", i, answer)
+		again, same, other := spec("hang", "1"), spec("hang", "1", func(s *task.Spec) { s.UniqueKey = "u" }), spec("hang", "2")
+		again.Request, other.Spec.ID, other.Named = keyed.Request, named.Spec.ID, true
+		reused := again
+		reused.Request.Hash = [32]byte{2}
+		for i, answer := range n.Submit(t.Context(), []task.Submission{named, again, same, other, reused, spec("hang", "1")}) {
+			want := []struct {
+				id  task.ID
+				err error
+			}{
+				{id: named.Spec.ID},
+				{id: keyed.Spec.ID},
+				{id: unique.Spec.ID},
+				{err: task.ErrExists},
+				{err: task.ErrKeyReused},
+				{err: task.ErrQueueFull},
+			}[i]
+			if !errors.Is(answer.Err, want.err) || want.err == nil && (answer.Created || answer.Task.ID != want.id) {
+				t.Errorf("%d: %+v", i, answer)
+			}
 		}
-	}
+	})
 }
 
 func TestWhatOnlyLooksForATaskTellsNothingOfABatch(t *testing.T) {

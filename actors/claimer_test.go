@@ -53,77 +53,84 @@ func TestPriorityReachesIntoTheBacklog(t *testing.T) {
 }
 
 func TestWhatCannotStartDoesNotBarTheWay(t *testing.T) {
-	n := startNode(t, memory.New())
-	needsGPU := func(s *task.Spec) { s.Priority, s.Resources = 100, task.Resources{"gpu": 1000} }
-	for range 4 * holdLeast {
-		submitOne(t, n, "echo", `0`, needsGPU)
-	}
-	for range 4 * holdLeast {
-		submitOne(t, n, "nobody", `0`, func(s *task.Spec) { s.Priority = 100 })
-	}
-	if _, err := n.SetQueue(t.Context(), task.QueueChange{Namespace: task.DefaultNamespace, Name: "paused", Paused: new(true)}); err != nil {
-		t.Fatal(err)
-	}
-	var paused task.Task
-	for range 2 * holdLeast {
-		paused = submitOne(t, n, "echo", `0`, func(s *task.Spec) { s.Priority, s.Queue = 100, "paused" })
-	}
-	var last task.Task
-	for range 3 * holdLeast {
-		last = submitOne(t, n, "echo", `0`)
-	}
-	awaitState(t, n, last.ID, task.Succeeded)
-	w, err := n.Explain(t.Context(), awaitState(t, n, paused.ID, task.Queued))
-	if err != nil || w.Reason != task.WaitsPaused {
-		t.Errorf("explain: %+v, %v", w, err)
-	}
-	if _, err := n.SetQueue(t.Context(), task.QueueChange{Namespace: task.DefaultNamespace, Name: "paused", Paused: new(false)}); err != nil {
-		t.Fatal(err)
-	}
-	awaitState(t, n, paused.ID, task.Succeeded)
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		n := startNode(t, memory.New())
+		needsGPU := func(s *task.Spec) { s.Priority, s.Resources = 100, task.Resources{"gpu": 1000} }
+		submitMany(t, n, 4*holdLeast, "echo", `0`, needsGPU)
+		submitMany(t, n, 4*holdLeast, "nobody", `0`, func(s *task.Spec) { s.Priority = 100 })
+		if _, err := n.SetQueue(t.Context(), task.QueueChange{Namespace: task.DefaultNamespace, Name: "paused", Paused: new(true)}); err != nil {
+			t.Fatal(err)
+		}
+		paused := submitMany(t, n, 2*holdLeast, "echo", `0`, func(s *task.Spec) { s.Priority, s.Queue = 100, "paused" })[0]
+		for _, id := range submitMany(t, n, 3*holdLeast, "echo", `0`) {
+			awaitState(t, n, id, task.Succeeded)
+		}
+		w, err := n.Explain(t.Context(), awaitState(t, n, paused, task.Queued))
+		if err != nil || w.Reason != task.WaitsPaused {
+			t.Errorf("explain: %+v, %v", w, err)
+		}
+		if _, err := n.SetQueue(t.Context(), task.QueueChange{Namespace: task.DefaultNamespace, Name: "paused", Paused: new(false)}); err != nil {
+			t.Fatal(err)
+		}
+		awaitState(t, n, paused, task.Succeeded)
+	})
 }
 
 func TestExplainNamesTheReason(t *testing.T) {
-	n := startNode(t, memory.New())
-	for want, one := range map[string]task.Submission{
-		task.WaitsForTime:    spec("echo", `0`, func(s *task.Spec) { s.RunAt = time.Now().Add(time.Hour) }),
-		task.WaitsForHandler: spec("nobody", `0`),
-		task.WaitsForever:    spec("echo", `0`, func(s *task.Spec) { s.Resources = task.Resources{task.SlotResource: 17_000} }),
-	} {
-		if answer := n.Submit(t.Context(), []task.Submission{one})[0]; answer.Err != nil {
-			t.Fatal(answer.Err)
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		n := startNode(t, memory.New())
+		for want, one := range map[string]task.Submission{
+			task.WaitsForTime:    spec("echo", `0`, func(s *task.Spec) { s.RunAt = time.Now().Add(time.Hour) }),
+			task.WaitsForHandler: spec("nobody", `0`),
+			task.WaitsForever:    spec("echo", `0`, func(s *task.Spec) { s.Resources = task.Resources{task.SlotResource: 17_000} }),
+		} {
+			if answer := n.Submit(t.Context(), []task.Submission{one})[0]; answer.Err != nil {
+				t.Fatal(answer.Err)
+			}
+			deadline := time.Now().Add(patience)
+			for {
+				row, err := n.cfg.Store.Task(t.Context(), task.DefaultNamespace, one.Spec.ID)
+				if err != nil {
+					t.Fatal(err)
+				}
+				w, err := n.Explain(t.Context(), row)
+				if err == nil && w != nil && w.Reason == want {
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatalf("explain: %+v, %v, want %s", w, err, want)
+				}
+				time.Sleep(time.Millisecond)
+			}
 		}
-		deadline := time.Now().Add(10 * time.Second)
-		for {
-			row, err := n.cfg.Store.Task(t.Context(), task.DefaultNamespace, one.Spec.ID)
-			if err != nil {
-				t.Fatal(err)
-			}
-			w, err := n.Explain(t.Context(), row)
-			if err == nil && w != nil && w.Reason == want {
-				break
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("explain: %+v, %v, want %s", w, err, want)
-			}
-			time.Sleep(time.Millisecond)
+		hanging := make([]task.Task, 16)
+		for i := range hanging {
+			hanging[i] = submitOne(t, n, "hang", `0`)
 		}
-	}
-	hanging := make([]task.Task, 16)
-	for i := range hanging {
-		hanging[i] = submitOne(t, n, "hang", `0`)
-	}
-	for _, h := range hanging {
-		awaitState(t, n, h.ID, task.Running)
-	}
-	waits := submitOne(t, n, "echo", `0`)
-	w, err := n.Explain(t.Context(), awaitState(t, n, waits.ID, task.Queued))
-	for err == nil && w != nil && w.Reason == task.WaitsForItsWorker { // its actor is only being made
-		w, err = n.Explain(t.Context(), waits)
-	}
-	if err != nil || w.Reason != task.WaitsForResource || w.Resource != task.SlotResource || w.Needed != 1000 || w.Free != 0 {
-		t.Errorf("explain: %+v, %v", w, err)
-	}
+		for _, h := range hanging {
+			awaitState(t, n, h.ID, task.Running)
+		}
+		waits := submitOne(t, n, "echo", `0`)
+		w, err := n.Explain(t.Context(), awaitState(t, n, waits.ID, task.Queued))
+		for err == nil && w != nil && w.Reason == task.WaitsForItsWorker { // its actor is only being made
+			w, err = n.Explain(t.Context(), waits)
+		}
+		if err != nil || w.Reason != task.WaitsForResource || w.Resource != task.SlotResource || w.Needed != 1000 || w.Free != 0 {
+			t.Errorf("explain: %+v, %v", w, err)
+		}
+	})
+}
+
+// bubble runs a test where time is virtual: it passes only while everybody waits. So a
+// machine that is slow, or stands still, ends no lease and lets no deadline pass.
+func bubble(t *testing.T, test func(*testing.T)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		t.Cleanup(func() { time.Sleep(quieted) }) // the nodes have been stopped then
+		test(t)
+	})
 }
 
 // virtual runs f in a bubble where time is virtual and ends with its node.
@@ -144,12 +151,12 @@ func TestBackoffOfHoursIsKept(t *testing.T) {
 		t.Helper()
 		began := time.Now()
 		one := submitOne(t, n, "fail", `0`, func(s *task.Spec) {
-			s.MaxAttempts, s.Retry = 4, task.Retry{Initial: time.Hour, Factor: 2, Max: 10 * time.Hour}
+			s.MaxAttempts, s.Retry = 4, task.Retry{Initial: 20 * time.Minute, Factor: 2, Max: 10 * time.Hour}
 		})
 		es := followTaskFor(t, n, one.ID)
 		checkSeen(t, task.Cursor{}, es)
 		took := time.Since(began)
-		if want := (1 + 2 + 4) * time.Hour; took < want || took > want+time.Minute {
+		if want := (1 + 2 + 4) * 20 * time.Minute; took < want || took > want+time.Minute {
 			t.Errorf("four attempts took %s, want about %s", took, want)
 		}
 		row := awaitState(t, n, one.ID, task.Failed)

@@ -85,7 +85,7 @@ func shout(t *testing.T, address string, as *tls.Config, typeName string, messag
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	stream, err := remote.NewRemotingClient(conn).Receive(ctx)
 	if err != nil {

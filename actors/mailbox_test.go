@@ -105,7 +105,7 @@ func TestMailboxKeepsTheOrderOfEverySenderInALane(t *testing.T) {
 		}()
 	}
 	select {
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("messages were lost")
 	case all := <-done:
 		var next [senders]int

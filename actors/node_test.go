@@ -19,6 +19,10 @@ import (
 	"github.com/troupe-run/troupe/runtime/task"
 )
 
+// patience is how long a test waits for what must come. Only those that fail wait so
+// long, so it is more than a slow machine ever needs.
+const patience = 2 * time.Minute
+
 // startNode starts a node on s with the handlers the tests use, and stops it
 // with the test.
 func startNode(tb testing.TB, s task.Store, change ...func(*Config)) *Node {
@@ -93,6 +97,22 @@ func submitOne(tb testing.TB, n *Node, kind, payload string, change ...func(*tas
 	return answer.Task
 }
 
+// submitMany submits them all at once, which takes less than one after the other.
+func submitMany(tb testing.TB, n *Node, many int, kind, payload string, change ...func(*task.Spec)) []task.ID {
+	tb.Helper()
+	subs, ids := make([]task.Submission, many), make([]task.ID, many)
+	for i := range subs {
+		subs[i] = spec(kind, payload, change...)
+		ids[i] = subs[i].Spec.ID
+	}
+	for _, answer := range n.Submit(context.Background(), subs) {
+		if answer.Err != nil {
+			tb.Fatal(answer.Err)
+		}
+	}
+	return ids
+}
+
 // box is an outbox that keeps what it is given and can be told to refuse.
 type box struct {
 	mu      sync.Mutex
@@ -124,7 +144,7 @@ func (b *box) Offer(f *task.Frame) bool {
 // await returns all frames once done says so of them.
 func (b *box) await(tb testing.TB, s *Session, what string, done func([]*task.Frame) bool) []*task.Frame {
 	tb.Helper()
-	timeout := time.After(20 * time.Second)
+	timeout := time.After(patience)
 	for {
 		b.mu.Lock()
 		frames, refused := slices.Clone(b.frames), b.refused
@@ -196,7 +216,7 @@ func checkSeen(tb testing.TB, after task.Cursor, es []task.Event) {
 
 func awaitState(tb testing.TB, n *Node, id task.ID, want task.State) task.Task {
 	tb.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patience)
 	for {
 		got, err := n.cfg.Store.Task(context.Background(), task.DefaultNamespace, id)
 		if err != nil {
@@ -229,99 +249,118 @@ func states(tb testing.TB, es []task.Event) []string {
 }
 
 func TestTaskRunsToItsEnd(t *testing.T) {
-	n := startNode(t, memory.New())
-	one := submitOne(t, n, "echo", `{"big":12345678901234567890}`)
-	es := followTask(t, n, one.ID, nil)
-	checkSeen(t, task.Cursor{}, es)
-	if got, want := states(t, es), []string{"0.1 queued", "1.1 running", "1.2 succeeded"}; !slices.Equal(got, want) {
-		t.Errorf("states %v, want %v", got, want)
-	}
-	row := awaitState(t, n, one.ID, task.Succeeded)
-	if string(row.Result) != `{"big":12345678901234567890}` || row.Holder != 0 || row.Attempt != 1 {
-		t.Errorf("row %+v", row)
-	}
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		n := startNode(t, memory.New())
+		one := submitOne(t, n, "echo", `{"big":12345678901234567890}`)
+		es := followTask(t, n, one.ID, nil)
+		checkSeen(t, task.Cursor{}, es)
+		if got, want := states(t, es), []string{"0.1 queued", "1.1 running", "1.2 succeeded"}; !slices.Equal(got, want) {
+			t.Errorf("states %v, want %v", got, want)
+		}
+		row := awaitState(t, n, one.ID, task.Succeeded)
+		if string(row.Result) != `{"big":12345678901234567890}` || row.Holder != 0 || row.Attempt != 1 {
+			t.Errorf("row %+v", row)
+		}
+	})
 }
 
 func TestPanicOfAHandlerIsAFailedAttempt(t *testing.T) {
-	n := startNode(t, memory.New())
-	one := submitOne(t, n, "panic", `0`, func(s *task.Spec) { s.MaxAttempts = 1 })
-	es := followTask(t, n, one.ID, nil)
-	checkSeen(t, task.Cursor{}, es)
-	row := awaitState(t, n, one.ID, task.Failed)
-	if row.Failure.Code != task.CodePanic || len(row.Failures) != 1 {
-		t.Errorf("failure %+v, failures %v", row.Failure, row.Failures)
-	}
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		n := startNode(t, memory.New())
+		one := submitOne(t, n, "panic", `0`, func(s *task.Spec) { s.MaxAttempts = 1 })
+		es := followTask(t, n, one.ID, nil)
+		checkSeen(t, task.Cursor{}, es)
+		row := awaitState(t, n, one.ID, task.Failed)
+		if row.Failure.Code != task.CodePanic || len(row.Failures) != 1 {
+			t.Errorf("failure %+v, failures %v", row.Failure, row.Failures)
+		}
+	})
 }
 
 func TestCancelEndsATaskWhereverItIs(t *testing.T) {
-	for name, one := range map[string]task.Submission{
-		"running":   spec("hang", `0`),
-		"waiting":   spec("echo", `0`, func(s *task.Spec) { s.Resources = task.Resources{task.SlotResource: 17_000} }),
-		"scheduled": spec("echo", `0`, func(s *task.Spec) { s.RunAt = time.Now().Add(time.Hour) }),
-		"unserved":  spec("nobody", `0`),
+	for name, submission := range map[string]func() task.Submission{
+		"running": func() task.Submission { return spec("hang", `0`) },
+		"waiting": func() task.Submission {
+			return spec("echo", `0`, func(s *task.Spec) { s.Resources = task.Resources{task.SlotResource: 17_000} })
+		},
+		"scheduled": func() task.Submission {
+			return spec("echo", `0`, func(s *task.Spec) { s.RunAt = time.Now().Add(time.Hour) })
+		},
+		"unserved": func() task.Submission { return spec("nobody", `0`) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			n := startNode(t, memory.New())
-			answer := n.Submit(t.Context(), []task.Submission{one})[0]
-			if answer.Err != nil {
-				t.Fatal(answer.Err)
-			}
-			if name == "running" {
-				awaitState(t, n, one.Spec.ID, task.Running)
-			}
-			got, err := n.Cancel(t.Context(), task.DefaultNamespace, one.Spec.ID, "enough")
-			if err != nil || got.State != task.Cancelled {
-				t.Fatalf("cancel: %v, %s", err, got.State)
-			}
-			checkSeen(t, task.Cursor{}, followTask(t, n, one.Spec.ID, nil))
-			if _, err := n.Cancel(t.Context(), task.DefaultNamespace, one.Spec.ID, "again"); !errors.Is(err, task.ErrTerminal) {
-				t.Errorf("second cancel: %v", err)
-			}
-			if _, err := n.Cancel(t.Context(), "other", one.Spec.ID, "not mine"); !errors.Is(err, task.ErrNotFound) {
-				t.Errorf("cancel by another namespace: %v", err)
-			}
-			again, err := n.Rerun(t.Context(), task.DefaultNamespace, one.Spec.ID)
-			if err != nil || again.State != task.Queued {
-				t.Errorf("rerun: %v, %s", err, again.State)
-			}
+			bubble(t, func(t *testing.T) {
+				t.Helper()
+				n, one := startNode(t, memory.New()), submission()
+				answer := n.Submit(t.Context(), []task.Submission{one})[0]
+				if answer.Err != nil {
+					t.Fatal(answer.Err)
+				}
+				if name == "running" {
+					awaitState(t, n, one.Spec.ID, task.Running)
+				}
+				got, err := n.Cancel(t.Context(), task.DefaultNamespace, one.Spec.ID, "enough")
+				if err != nil || got.State != task.Cancelled {
+					t.Fatalf("cancel: %v, %s", err, got.State)
+				}
+				checkSeen(t, task.Cursor{}, followTask(t, n, one.Spec.ID, nil))
+				if _, err := n.Cancel(t.Context(), task.DefaultNamespace, one.Spec.ID, "again"); !errors.Is(err, task.ErrTerminal) {
+					t.Errorf("second cancel: %v", err)
+				}
+				if _, err := n.Cancel(t.Context(), "other", one.Spec.ID, "not mine"); !errors.Is(err, task.ErrNotFound) {
+					t.Errorf("cancel by another namespace: %v", err)
+				}
+				again, err := n.Rerun(t.Context(), task.DefaultNamespace, one.Spec.ID)
+				if err != nil || again.State != task.Queued {
+					t.Errorf("rerun: %v, %s", err, again.State)
+				}
+			})
 		})
 	}
 }
 
 func TestCheckpointComesBackInTheNextAttempt(t *testing.T) {
-	n := startNode(t, memory.New())
-	n.Handle("steps", func(_ context.Context, j *Job) (json.RawMessage, error) {
-		if j.Task.Checkpoint != nil {
-			return j.Task.Checkpoint, nil
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		n := startNode(t, memory.New())
+		n.Handle("steps", func(_ context.Context, j *Job) (json.RawMessage, error) {
+			if j.Task.Checkpoint != nil {
+				return j.Task.Checkpoint, nil
+			}
+			if err := j.Checkpoint(json.RawMessage(`"half way"`)); err != nil {
+				return nil, err
+			}
+			return nil, errors.New("stop here")
+		})
+		one := submitOne(t, n, "steps", `0`, func(s *task.Spec) { s.Retry = task.Retry{Initial: time.Millisecond, Factor: 1, Max: time.Millisecond} })
+		row := awaitState(t, n, one.ID, task.Succeeded)
+		if string(row.Result) != `"half way"` || row.Attempt != 2 {
+			t.Errorf("result %s after attempt %d", row.Result, row.Attempt)
 		}
-		if err := j.Checkpoint(json.RawMessage(`"half way"`)); err != nil {
-			return nil, err
-		}
-		return nil, errors.New("stop here")
 	})
-	one := submitOne(t, n, "steps", `0`, func(s *task.Spec) { s.Retry = task.Retry{Initial: time.Millisecond, Factor: 1, Max: time.Millisecond} })
-	row := awaitState(t, n, one.ID, task.Succeeded)
-	if string(row.Result) != `"half way"` || row.Attempt != 2 {
-		t.Errorf("result %s after attempt %d", row.Result, row.Attempt)
-	}
 }
 
 func TestEventLogOfAnAttemptIsBounded(t *testing.T) {
-	n := startNode(t, memory.New(), func(c *Config) { c.Limits.Log = 10_000 })
-	var got error
-	n.Handle("shout", func(_ context.Context, j *Job) (json.RawMessage, error) {
-		for got == nil {
-			got = j.EmitText("a line of some twenty bytes")
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		n := startNode(t, memory.New(), func(c *Config) { c.Limits.Log = 10_000 })
+		var got error
+		n.Handle("shout", func(_ context.Context, j *Job) (json.RawMessage, error) {
+			for got == nil {
+				got = j.EmitText("a line of some twenty bytes")
+			}
+			return json.RawMessage("null"), nil
+		})
+		one := submitOne(t, n, "shout", `0`)
+		es := followTask(t, n, one.ID, nil)
+		checkSeen(t, task.Cursor{}, es)
+		if !errors.Is(got, task.ErrLogFull) {
+			t.Errorf("the handler was told %v", got)
 		}
-		return json.RawMessage("null"), nil
+		if last := es[len(es)-2]; last.Type != task.EventLog || len(es) > 300 {
+			t.Errorf("%d events, the last but one %s", len(es), last.AppendJSON(nil))
+		}
 	})
-	one := submitOne(t, n, "shout", `0`)
-	es := followTask(t, n, one.ID, nil)
-	checkSeen(t, task.Cursor{}, es)
-	if !errors.Is(got, task.ErrLogFull) {
-		t.Errorf("the handler was told %v", got)
-	}
-	if last := es[len(es)-2]; last.Type != task.EventLog || len(es) > 300 {
-		t.Errorf("%d events, the last but one %s", len(es), last.AppendJSON(nil))
-	}
 }

@@ -44,88 +44,97 @@ func came(tb testing.TB, n *Node, id task.ID, how task.CacheStatus, result strin
 }
 
 func TestIdenticalTasksRunOnceInTheWholeCluster(t *testing.T) {
-	var runs atomic.Int64
-	begun, end := make(chan struct{}), make(chan struct{})
-	nodes := trio(t, func(ctx context.Context, j *Job) (json.RawMessage, error) {
-		close(begun)
-		<-end
-		return counting(&runs)(ctx, j)
-	})
-	ids := []task.ID{submitOne(t, nodes[0], "work", `{"a":1,"b":2}`, cachedFor(time.Hour)).ID}
-	<-begun
-	for i := range 49 {
-		ids = append(ids, submitOne(t, nodes[i%3], "work", `{"b":2, "a":1}`, cachedFor(time.Hour)).ID)
-	}
-	waiting := ids[49]
-	eventually(t, "one to be parked", func() bool {
-		k, err := nodes[0].cfg.Store.Task(t.Context(), task.DefaultNamespace, waiting)
-		return err == nil && k.Parked != nil
-	})
-	k, _ := nodes[0].cfg.Store.Task(t.Context(), task.DefaultNamespace, waiting)
-	if w, err := nodes[1].Explain(t.Context(), k); err != nil || w.Reason != task.WaitsForResult {
-		t.Errorf("%+v, %v", w, err)
-	}
-	close(end)
-	came(t, nodes[0], ids[0], task.CacheMiss, "1")
-	for _, id := range ids[1:] {
-		if k := awaitState(t, nodes[0], id, task.Succeeded); k.Cached == task.CacheMiss || string(k.Result) != "1" || k.Attempt != 1 {
-			t.Errorf("%q with %s in attempt %d", k.Cached, k.Result, k.Attempt)
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		var runs atomic.Int64
+		begun, end := make(chan struct{}), make(chan struct{})
+		nodes := trio(t, func(ctx context.Context, j *Job) (json.RawMessage, error) {
+			close(begun)
+			<-end
+			return counting(&runs)(ctx, j)
+		})
+		ids := []task.ID{submitOne(t, nodes[0], "work", `{"a":1,"b":2}`, cachedFor(time.Hour)).ID}
+		<-begun
+		for i := range 49 {
+			ids = append(ids, submitOne(t, nodes[i%3], "work", `{"b":2, "a":1}`, cachedFor(time.Hour)).ID)
 		}
-	}
-	came(t, nodes[0], waiting, task.CacheShared, "1")
-	came(t, nodes[0], submitOne(t, nodes[2], "work", `{"a":1,"b":2}`, cachedFor(time.Hour)).ID, task.CacheHit, "1")
-	for _, id := range ids[1:2] {
-		es := followTask(t, nodes[1], id, nil)
-		var end task.StateData
-		if err := json.Unmarshal(es[len(es)-1].Data, &end); err != nil || end.Cache == "" || end.Cache == task.CacheMiss {
-			t.Errorf("%s, %v", es[len(es)-1].Data, err)
+		waiting := ids[49]
+		eventually(t, "one to be parked", func() bool {
+			k, err := nodes[0].cfg.Store.Task(t.Context(), task.DefaultNamespace, waiting)
+			return err == nil && k.Parked != nil
+		})
+		k, _ := nodes[0].cfg.Store.Task(t.Context(), task.DefaultNamespace, waiting)
+		if w, err := nodes[1].Explain(t.Context(), k); err != nil || w.Reason != task.WaitsForResult {
+			t.Errorf("%+v, %v", w, err)
 		}
-	}
+		close(end)
+		came(t, nodes[0], ids[0], task.CacheMiss, "1")
+		for _, id := range ids[1:] {
+			if k := awaitState(t, nodes[0], id, task.Succeeded); k.Cached == task.CacheMiss || string(k.Result) != "1" || k.Attempt != 1 {
+				t.Errorf("%q with %s in attempt %d", k.Cached, k.Result, k.Attempt)
+			}
+		}
+		came(t, nodes[0], waiting, task.CacheShared, "1")
+		came(t, nodes[0], submitOne(t, nodes[2], "work", `{"a":1,"b":2}`, cachedFor(time.Hour)).ID, task.CacheHit, "1")
+		for _, id := range ids[1:2] {
+			es := followTask(t, nodes[1], id, nil)
+			var end task.StateData
+			if err := json.Unmarshal(es[len(es)-1].Data, &end); err != nil || end.Cache == "" || end.Cache == task.CacheMiss {
+				t.Errorf("%s, %v", es[len(es)-1].Data, err)
+			}
+		}
+	})
 }
 
 func TestFailedOneLetsTheNextRun(t *testing.T) {
-	var runs atomic.Int64
-	begun, end := make(chan struct{}, 2), make(chan struct{})
-	n := startNode(t, memory.New())
-	n.Handle("work", func(context.Context, *Job) (json.RawMessage, error) {
-		begun <- struct{}{}
-		<-end
-		if runs.Add(1) == 1 {
-			return nil, errors.New("no")
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		var runs atomic.Int64
+		begun, end := make(chan struct{}, 2), make(chan struct{})
+		n := startNode(t, memory.New())
+		n.Handle("work", func(context.Context, *Job) (json.RawMessage, error) {
+			begun <- struct{}{}
+			<-end
+			if runs.Add(1) == 1 {
+				return nil, errors.New("no")
+			}
+			return json.RawMessage(`"second"`), nil
+		})
+		first := submitOne(t, n, "work", `0`, cachedFor(time.Hour), func(s *task.Spec) { s.MaxAttempts = 1 })
+		<-begun
+		second, third := submitOne(t, n, "work", `0`, cachedFor(time.Hour)), submitOne(t, n, "work", `0`, cachedFor(time.Hour))
+		close(end)
+		awaitState(t, n, first.ID, task.Failed)
+		for _, id := range []task.ID{second.ID, third.ID} {
+			if k := awaitState(t, n, id, task.Succeeded); string(k.Result) != `"second"` {
+				t.Errorf("%s", k.Result)
+			}
 		}
-		return json.RawMessage(`"second"`), nil
+		if runs.Load() != 2 {
+			t.Errorf("%d runs", runs.Load())
+		}
 	})
-	first := submitOne(t, n, "work", `0`, cachedFor(time.Hour), func(s *task.Spec) { s.MaxAttempts = 1 })
-	<-begun
-	second, third := submitOne(t, n, "work", `0`, cachedFor(time.Hour)), submitOne(t, n, "work", `0`, cachedFor(time.Hour))
-	close(end)
-	awaitState(t, n, first.ID, task.Failed)
-	for _, id := range []task.ID{second.ID, third.ID} {
-		if k := awaitState(t, n, id, task.Succeeded); string(k.Result) != `"second"` {
-			t.Errorf("%s", k.Result)
-		}
-	}
-	if runs.Load() != 2 {
-		t.Errorf("%d runs", runs.Load())
-	}
 }
 
 func TestWhatIsNotIdenticalRuns(t *testing.T) {
-	var runs atomic.Int64
-	n := startNode(t, memory.New())
-	n.Handle("work", counting(&runs))
-	n.Handle("other", counting(&runs))
-	key := func(s *task.Spec) { s.Cache = task.Cache{Key: "k", TTL: time.Hour} }
-	came(t, n, submitOne(t, n, "work", `0`, key).ID, task.CacheMiss, "1")
-	came(t, n, submitOne(t, n, "work", `"the key counts"`, key).ID, task.CacheHit, "1")
-	came(t, n, submitOne(t, n, "other", `0`, key).ID, task.CacheMiss, "2")
-	came(t, n, submitOne(t, n, "work", `0`, cachedFor(time.Hour)).ID, task.CacheMiss, "3")
-	came(t, n, submitOne(t, n, "work", `1`, cachedFor(time.Hour)).ID, task.CacheMiss, "4")
-	came(t, n, submitOne(t, n, "work", `0`).ID, "", "5")
-	elsewhere := submitOne(t, n, "work", `0`, key, func(s *task.Spec) { s.Namespace = "other" })
-	eventually(t, "another namespace's own", func() bool {
-		k, err := n.cfg.Store.Task(t.Context(), "other", elsewhere.ID)
-		return err == nil && k.Cached == task.CacheMiss && string(k.Result) == "6"
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		var runs atomic.Int64
+		n := startNode(t, memory.New())
+		n.Handle("work", counting(&runs))
+		n.Handle("other", counting(&runs))
+		key := func(s *task.Spec) { s.Cache = task.Cache{Key: "k", TTL: time.Hour} }
+		came(t, n, submitOne(t, n, "work", `0`, key).ID, task.CacheMiss, "1")
+		came(t, n, submitOne(t, n, "work", `"the key counts"`, key).ID, task.CacheHit, "1")
+		came(t, n, submitOne(t, n, "other", `0`, key).ID, task.CacheMiss, "2")
+		came(t, n, submitOne(t, n, "work", `0`, cachedFor(time.Hour)).ID, task.CacheMiss, "3")
+		came(t, n, submitOne(t, n, "work", `1`, cachedFor(time.Hour)).ID, task.CacheMiss, "4")
+		came(t, n, submitOne(t, n, "work", `0`).ID, "", "5")
+		elsewhere := submitOne(t, n, "work", `0`, key, func(s *task.Spec) { s.Namespace = "other" })
+		eventually(t, "another namespace's own", func() bool {
+			k, err := n.cfg.Store.Task(t.Context(), "other", elsewhere.ID)
+			return err == nil && k.Cached == task.CacheMiss && string(k.Result) == "6"
+		})
 	})
 }
 
@@ -226,41 +235,44 @@ func TestAttemptThatLooksForAResultCanBeStopped(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var runs atomic.Int64
-			store := memory.New()
-			n := startNode(t, store)
-			n.Handle("work", counting(&runs))
-			came(t, n, submitOne(t, n, "work", `0`, cachedFor(time.Hour)).ID, task.CacheMiss, "1")
-			looking, release := make(chan struct{}), make(chan struct{})
-			free := sync.OnceFunc(func() { close(release) })
-			defer free()
-			store.Hook(memory.Hooks{Before: func(call string, _ []task.Mutation) error {
-				if call == "Result" {
-					close(looking)
-					<-release
+			bubble(t, func(t *testing.T) {
+				t.Helper()
+				var runs atomic.Int64
+				store := memory.New()
+				n := startNode(t, store)
+				n.Handle("work", counting(&runs))
+				came(t, n, submitOne(t, n, "work", `0`, cachedFor(time.Hour)).ID, task.CacheMiss, "1")
+				looking, release := make(chan struct{}), make(chan struct{})
+				free := sync.OnceFunc(func() { close(release) })
+				defer free()
+				store.Hook(memory.Hooks{Before: func(call string, _ []task.Mutation) error {
+					if call == "Result" {
+						close(looking)
+						<-release
+					}
+					return nil
+				}})
+				one := submitOne(t, n, "work", `0`, cachedFor(time.Hour), func(s *task.Spec) {
+					if name == "deadline" {
+						s.Deadline = time.Now().Add(300 * time.Millisecond)
+					}
+				})
+				<-looking
+				stop.by(t, n, one)
+				stopped := func() bool {
+					k, err := store.Task(t.Context(), one.Namespace, one.ID)
+					return err == nil && stop.want(k)
 				}
-				return nil
-			}})
-			one := submitOne(t, n, "work", `0`, cachedFor(time.Hour), func(s *task.Spec) {
-				if name == "deadline" {
-					s.Deadline = time.Now().Add(300 * time.Millisecond)
+				eventually(t, "it to stop", stopped)
+				free()
+				store.Hook(memory.Hooks{})
+				if name != "drain" { // its token came back
+					came(t, n, submitOne(t, n, "work", `0`, cachedFor(time.Hour)).ID, task.CacheHit, "1")
+				}
+				if !stopped() || runs.Load() != 1 {
+					t.Errorf("it went on, and %d ran", runs.Load())
 				}
 			})
-			<-looking
-			stop.by(t, n, one)
-			stopped := func() bool {
-				k, err := store.Task(t.Context(), one.Namespace, one.ID)
-				return err == nil && stop.want(k)
-			}
-			eventually(t, "it to stop", stopped)
-			free()
-			store.Hook(memory.Hooks{})
-			if name != "drain" { // its token came back
-				came(t, n, submitOne(t, n, "work", `0`, cachedFor(time.Hour)).ID, task.CacheHit, "1")
-			}
-			if !stopped() || runs.Load() != 1 {
-				t.Errorf("it went on, and %d ran", runs.Load())
-			}
 		})
 	}
 }
@@ -293,38 +305,41 @@ func (s *shelf) change(f func()) {
 }
 
 func TestResultIsLookedForBesideTheStoreAndThenInIt(t *testing.T) {
-	var runs, asked atomic.Int64
-	store, beside := memory.New(), &shelf{kept: map[string]json.RawMessage{}}
-	n := startNode(t, store, func(c *Config) { c.Results = beside })
-	n.Handle("work", counting(&runs))
-	key := func(s *task.Spec) { s.Cache = task.Cache{Key: "k", TTL: time.Hour} }
-	came(t, n, submitOne(t, n, "work", `0`, key).ID, task.CacheMiss, "1")
-	eventually(t, "the result to be put beside", func() bool {
-		result, _, ok := beside.Get(t.Context(), task.DefaultNamespace, "work", "k")
-		return ok && string(result) == "1"
-	})
-	beside.change(func() {
-		if beside.ttl > time.Hour || beside.ttl < 59*time.Minute {
-			t.Errorf("for %v", beside.ttl)
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		var runs, asked atomic.Int64
+		store, beside := memory.New(), &shelf{kept: map[string]json.RawMessage{}}
+		n := startNode(t, store, func(c *Config) { c.Results = beside })
+		n.Handle("work", counting(&runs))
+		key := func(s *task.Spec) { s.Cache = task.Cache{Key: "k", TTL: time.Hour} }
+		came(t, n, submitOne(t, n, "work", `0`, key).ID, task.CacheMiss, "1")
+		eventually(t, "the result to be put beside", func() bool {
+			result, _, ok := beside.Get(t.Context(), task.DefaultNamespace, "work", "k")
+			return ok && string(result) == "1"
+		})
+		beside.change(func() {
+			if beside.ttl > time.Hour || beside.ttl < 59*time.Minute {
+				t.Errorf("for %v", beside.ttl)
+			}
+		})
+		store.Hook(memory.Hooks{Before: func(call string, _ []task.Mutation) error {
+			if call == "Result" {
+				asked.Add(1)
+			}
+			return nil
+		}})
+		came(t, n, submitOne(t, n, "work", `0`, key).ID, task.CacheHit, "1")
+		if asked.Load() != 0 {
+			t.Error("the store was asked for what stands beside it")
+		}
+		beside.change(func() { beside.down = true })
+		came(t, n, submitOne(t, n, "work", `0`, key).ID, task.CacheHit, "1")
+		beside.change(func() { beside.down, beside.kept["default work k"] = false, json.RawMessage(`{`) })
+		came(t, n, submitOne(t, n, "work", `0`, key).ID, task.CacheHit, "1")
+		if asked.Load() != 2 {
+			t.Errorf("the store was asked %d times", asked.Load())
 		}
 	})
-	store.Hook(memory.Hooks{Before: func(call string, _ []task.Mutation) error {
-		if call == "Result" {
-			asked.Add(1)
-		}
-		return nil
-	}})
-	came(t, n, submitOne(t, n, "work", `0`, key).ID, task.CacheHit, "1")
-	if asked.Load() != 0 {
-		t.Error("the store was asked for what stands beside it")
-	}
-	beside.change(func() { beside.down = true })
-	came(t, n, submitOne(t, n, "work", `0`, key).ID, task.CacheHit, "1")
-	beside.change(func() { beside.down, beside.kept["default work k"] = false, json.RawMessage(`{`) })
-	came(t, n, submitOne(t, n, "work", `0`, key).ID, task.CacheHit, "1")
-	if asked.Load() != 2 {
-		t.Errorf("the store was asked %d times", asked.Load())
-	}
 }
 
 func TestResultInMemoryIsTakenFirstAndAFoundOneIsKeptThere(t *testing.T) {

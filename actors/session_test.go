@@ -87,26 +87,37 @@ func checkWatched(rt *rapid.T, after task.Cursor, count int, es []task.Event, sl
 }
 
 func TestWatcherGetsAResultLargerThanTheMemoryOfItsLog(t *testing.T) {
-	n := startNode(t, memory.New())
-	gate := make(chan struct{})
-	n.Handle("large", func(context.Context, *Job) (json.RawMessage, error) {
-		<-gate
-		return json.RawMessage(`"` + strings.Repeat("x", 1<<20-2) + `"`), nil
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		n := startNode(t, memory.New())
+		gate := make(chan struct{})
+		n.Handle("large", func(context.Context, *Job) (json.RawMessage, error) {
+			<-gate
+			return json.RawMessage(`"` + strings.Repeat("x", 1<<20-2) + `"`), nil
+		})
+		one := submitOne(t, n, "large", `0`)
+		awaitState(t, n, one.ID, task.Running)
+		b := newBox()
+		s := n.OpenSession(task.DefaultNamespace, b)
+		defer s.Close()
+		s.Subscribe(task.Topic{Task: one.ID}, nil, nil)
+		b.await(t, s, "snapshot", has(task.Subscribed))
+		close(gate)
+		checkSeen(t, task.Cursor{}, events(b.await(t, s, "end", ended)))
 	})
-	one := submitOne(t, n, "large", `0`)
-	awaitState(t, n, one.ID, task.Running)
-	b := newBox()
-	s := n.OpenSession(task.DefaultNamespace, b)
-	defer s.Close()
-	s.Subscribe(task.Topic{Task: one.ID}, nil, nil)
-	b.await(t, s, "snapshot", has(task.Subscribed))
-	close(gate)
-	checkSeen(t, task.Cursor{}, events(b.await(t, s, "end", ended)))
 }
 
 func TestWatchingBeforeDuringAndAfter(t *testing.T) {
-	n := startNode(t, memory.New())
-	t.Run("a task nobody serves yet", func(t *testing.T) {
+	run := func(name string, test func(*testing.T, *Node)) {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				t.Helper()
+				test(t, startNode(t, memory.New()))
+			})
+		})
+	}
+	run("a task nobody serves yet", func(t *testing.T, n *Node) {
+		t.Helper()
 		one := submitOne(t, n, "later", `0`)
 		b := newBox()
 		s := n.OpenSession(task.DefaultNamespace, b)
@@ -116,7 +127,8 @@ func TestWatchingBeforeDuringAndAfter(t *testing.T) {
 		n.Handle("later", n.handler("echo"))
 		checkSeen(t, task.Cursor{}, events(b.await(t, s, "end", ended)))
 	})
-	t.Run("a scheduled task", func(t *testing.T) {
+	run("a scheduled task", func(t *testing.T, n *Node) {
+		t.Helper()
 		one := submitOne(t, n, "echo", `0`, func(s *task.Spec) { s.RunAt = time.Now().Add(50 * time.Millisecond) })
 		es := followTask(t, n, one.ID, nil)
 		checkSeen(t, task.Cursor{}, es)
@@ -124,7 +136,8 @@ func TestWatchingBeforeDuringAndAfter(t *testing.T) {
 			t.Errorf("states %v, want %v", got, want)
 		}
 	})
-	t.Run("a task that has ended", func(t *testing.T) {
+	run("a task that has ended", func(t *testing.T, n *Node) {
+		t.Helper()
 		one := submitOne(t, n, "echo", `0`)
 		row := awaitState(t, n, one.ID, task.Succeeded)
 		checkSeen(t, task.Cursor{}, followTask(t, n, one.ID, nil))
@@ -132,7 +145,8 @@ func TestWatchingBeforeDuringAndAfter(t *testing.T) {
 			t.Errorf("behind the last event came %v", es)
 		}
 	})
-	t.Run("no such task", func(t *testing.T) {
+	run("no such task", func(t *testing.T, n *Node) {
+		t.Helper()
 		b := newBox()
 		s := n.OpenSession(task.DefaultNamespace, b)
 		defer s.Close()
@@ -141,7 +155,8 @@ func TestWatchingBeforeDuringAndAfter(t *testing.T) {
 			t.Errorf("%v", fs[0].Err)
 		}
 	})
-	t.Run("another namespace", func(t *testing.T) {
+	run("another namespace", func(t *testing.T, n *Node) {
+		t.Helper()
 		for _, kind := range []string{"hang", "nobody"} {
 			one := submitOne(t, n, kind, `0`)
 			b := newBox()
@@ -153,7 +168,8 @@ func TestWatchingBeforeDuringAndAfter(t *testing.T) {
 			s.Close()
 		}
 	})
-	t.Run("a cursor ahead of the log", func(t *testing.T) {
+	run("a cursor ahead of the log", func(t *testing.T, n *Node) {
+		t.Helper()
 		for _, kind := range []string{"hang", "nobody", "echo"} {
 			one := submitOne(t, n, kind, `0`)
 			b := newBox()
@@ -169,56 +185,62 @@ func TestWatchingBeforeDuringAndAfter(t *testing.T) {
 
 // However late a watcher comes to a node that goes, it is told so.
 func TestWatcherOfANodeThatGoesIsSentAway(t *testing.T) {
-	n := startNode(t, memory.New())
-	early, late := newBox(), newBox()
-	n.OpenSession(task.DefaultNamespace, early)
-	n.root.Send(n.sessions, goodbye{})
-	s := n.OpenSession(task.DefaultNamespace, late)
-	late.await(t, s, "goodbye", has(task.Goodbye))
-	early.await(t, s, "goodbye", has(task.Goodbye))
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		n := startNode(t, memory.New())
+		early, late := newBox(), newBox()
+		n.OpenSession(task.DefaultNamespace, early)
+		n.root.Send(n.sessions, goodbye{})
+		s := n.OpenSession(task.DefaultNamespace, late)
+		late.await(t, s, "goodbye", has(task.Goodbye))
+		early.await(t, s, "goodbye", has(task.Goodbye))
 
-	other := startNode(t, memory.New())
-	b := newBox()
-	s = other.OpenSession(task.DefaultNamespace, b)
-	crash(t, other)
-	b.await(t, s, "goodbye", has(task.Goodbye))
-	after := newBox()
-	s = other.OpenSession(task.DefaultNamespace, after)
-	after.await(t, s, "goodbye", has(task.Goodbye))
+		other := startNode(t, memory.New())
+		b := newBox()
+		s = other.OpenSession(task.DefaultNamespace, b)
+		crash(t, other)
+		b.await(t, s, "goodbye", has(task.Goodbye))
+		after := newBox()
+		s = other.OpenSession(task.DefaultNamespace, after)
+		after.await(t, s, "goodbye", has(task.Goodbye))
+	})
 }
 
 func TestFeedShowsItsTasksMove(t *testing.T) {
-	n := startNode(t, memory.New())
 	batch := task.ID(uuid.New())
 	mine := func(s *task.Spec) { s.BatchID, s.Queue, s.Labels = batch, "mine", map[string]string{"team": "a"} }
-	before := submitOne(t, n, "echo", `0`, mine)
-	awaitState(t, n, before.ID, task.Succeeded)
-	submitOne(t, n, "echo", `0`, mine, func(s *task.Spec) { s.RunAt = time.Now().Add(time.Hour) }) // or the batch had ended
 	for name, topic := range map[string]task.Topic{
 		"batch":  {Batch: batch},
 		"queue":  {Queue: "mine"},
 		"filter": {Filter: &task.Filter{Labels: map[string]string{"team": "a"}, States: []task.State{task.Running}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBox()
-			refuse := 0
-			b.refuse = func(*task.Frame) bool { refuse++; return refuse%3 == 0 }
-			s := n.OpenSession(task.DefaultNamespace, b)
-			defer s.Close()
-			s.Subscribe(topic, nil, nil)
-			first := b.await(t, s, "snapshot", has(task.Subscribed))[0]
-			if name != "filter" && !slices.ContainsFunc(first.Tasks, func(v task.Task) bool { return v.ID == before.ID }) {
-				t.Errorf("the view lacks the task that was there")
-			}
-			var ids []task.ID
-			for range 20 {
-				ids = append(ids, submitOne(t, n, "echo", `0`, mine).ID)
-				submitOne(t, n, "echo", `0`) // not mine
-			}
-			fs := b.await(t, s, "20 ends", func(fs []*task.Frame) bool { return len(terminal(fs)) >= 20 })
-			if got := terminal(fs); !sameIDs(got, ids) {
-				t.Errorf("ends of %v, want %v", got, ids)
-			}
+			bubble(t, func(t *testing.T) {
+				t.Helper()
+				n := startNode(t, memory.New())
+				before := submitOne(t, n, "echo", `0`, mine)
+				awaitState(t, n, before.ID, task.Succeeded)
+				submitOne(t, n, "echo", `0`, mine, func(s *task.Spec) { s.RunAt = time.Now().Add(time.Hour) }) // or the batch had ended
+				b := newBox()
+				refuse := 0
+				b.refuse = func(*task.Frame) bool { refuse++; return refuse%3 == 0 }
+				s := n.OpenSession(task.DefaultNamespace, b)
+				defer s.Close()
+				s.Subscribe(topic, nil, nil)
+				first := b.await(t, s, "snapshot", has(task.Subscribed))[0]
+				if name != "filter" && !slices.ContainsFunc(first.Tasks, func(v task.Task) bool { return v.ID == before.ID }) {
+					t.Errorf("the view lacks the task that was there")
+				}
+				var ids []task.ID
+				for range 20 {
+					ids = append(ids, submitOne(t, n, "echo", `0`, mine).ID)
+					submitOne(t, n, "echo", `0`) // not mine
+				}
+				fs := b.await(t, s, "20 ends", func(fs []*task.Frame) bool { return len(terminal(fs)) >= 20 })
+				if got := terminal(fs); !sameIDs(got, ids) {
+					t.Errorf("ends of %v, want %v", got, ids)
+				}
+			})
 		})
 	}
 }
@@ -226,76 +248,80 @@ func TestFeedShowsItsTasksMove(t *testing.T) {
 // TestBatchEndsOnce follows a batch from before its end, through a full outbox, and
 // from behind it.
 func TestBatchEndsOnce(t *testing.T) {
-	store, w := memory.NewShared(), newWires()
-	nodes := []*Node{peer(t, store, w, "a"), peer(t, store, w, "b")}
-	goOn := make(chan struct{})
-	for _, n := range nodes {
-		n.Handle("gate", func(context.Context, *Job) (json.RawMessage, error) {
-			<-goOn
-			return nil, nil
-		})
-	}
-	batch := task.ID(uuid.New())
-	topic := task.Topic{Batch: batch}
-	var boxes []*box
-	var all []*Session
-	follow := func(n *Node, refuse func(*task.Frame) bool) {
-		b := newBox()
-		b.refuse = refuse
-		s := n.OpenSession(task.DefaultNamespace, b)
-		t.Cleanup(s.Close)
-		s.Subscribe(topic, nil, nil)
-		b.await(t, s, "snapshot", has(task.Subscribed))
-		boxes, all = append(boxes, b), append(all, s)
-	}
-	refusals := 0
-	follow(nodes[0], nil) // before there is a task
-	const tasks = 10
-	for i := range tasks {
-		submitOne(t, nodes[i%2], "gate", `0`, func(s *task.Spec) { s.BatchID = batch })
-	}
-	follow(nodes[1], func(*task.Frame) bool { refusals++; return refusals%2 == 1 })
-	close(goOn)
-	for i, b := range boxes {
-		b.await(t, all[i], "end", has(task.Ended))
-	}
-	follow(nodes[0], nil)
-	boxes[2].await(t, all[2], "end", has(task.Ended))
-	submitOne(t, nodes[0], "gate", `0`, func(s *task.Spec) { s.BatchID = batch }) // an end more, which nobody follows
-	for i, b := range boxes {
-		fs := b.await(t, all[i], "end", has(task.Ended))
-		last := fs[len(fs)-1]
-		if n := len(fs) - len(slices.DeleteFunc(slices.Clone(fs), func(f *task.Frame) bool { return f.Kind == task.Ended })); n != 1 || last.Kind != task.Ended {
-			t.Errorf("watcher %d: %d ends, last %+v", i, n, last)
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		store, w := memory.NewShared(), newWires()
+		nodes := []*Node{peer(t, store, w, "a"), peer(t, store, w, "b")}
+		goOn := make(chan struct{})
+		for _, n := range nodes {
+			n.Handle("gate", func(context.Context, *Job) (json.RawMessage, error) {
+				<-goOn
+				return nil, nil
+			})
 		}
-		if len(last.Counts) != 1 || last.Counts[0].State != task.Succeeded || last.Counts[0].Tasks != tasks {
-			t.Errorf("watcher %d: %+v", i, last.Counts)
+		batch := task.ID(uuid.New())
+		topic := task.Topic{Batch: batch}
+		var boxes []*box
+		var all []*Session
+		follow := func(n *Node, refuse func(*task.Frame) bool) {
+			b := newBox()
+			b.refuse = refuse
+			s := n.OpenSession(task.DefaultNamespace, b)
+			t.Cleanup(s.Close)
+			s.Subscribe(topic, nil, nil)
+			b.await(t, s, "snapshot", has(task.Subscribed))
+			boxes, all = append(boxes, b), append(all, s)
 		}
-	}
+		refusals := 0
+		follow(nodes[0], nil) // before there is a task
+		const tasks = 10
+		for i := range tasks {
+			submitOne(t, nodes[i%2], "gate", `0`, func(s *task.Spec) { s.BatchID = batch })
+		}
+		follow(nodes[1], func(*task.Frame) bool { refusals++; return refusals%2 == 1 })
+		close(goOn)
+		for i, b := range boxes {
+			b.await(t, all[i], "end", has(task.Ended))
+		}
+		follow(nodes[0], nil)
+		boxes[2].await(t, all[2], "end", has(task.Ended))
+		submitOne(t, nodes[0], "gate", `0`, func(s *task.Spec) { s.BatchID = batch }) // an end more, which nobody follows
+		for i, b := range boxes {
+			fs := b.await(t, all[i], "end", has(task.Ended))
+			last := fs[len(fs)-1]
+			if n := len(fs) - len(slices.DeleteFunc(slices.Clone(fs), func(f *task.Frame) bool { return f.Kind == task.Ended })); n != 1 || last.Kind != task.Ended {
+				t.Errorf("watcher %d: %d ends, last %+v", i, n, last)
+			}
+			if len(last.Counts) != 1 || last.Counts[0].State != task.Succeeded || last.Counts[0].Tasks != tasks {
+				t.Errorf("watcher %d: %+v", i, last.Counts)
+			}
+		}
+	})
 }
 
 func TestFeedThatFellTooFarBehindBeginsAnew(t *testing.T) {
-	n := startNode(t, memory.New())
-	b := newBox()
-	stuck := true
-	b.refuse = func(*task.Frame) bool { return stuck }
-	s := n.OpenSession(task.DefaultNamespace, b)
-	defer s.Close()
-	s.Subscribe(task.Topic{Filter: &task.Filter{}}, nil, nil)
-	b.await(t, s, "snapshot", has(task.Subscribed))
-	var last task.Task
-	for range feedMissed/3 + 100 { // three events each
-		last = submitOne(t, n, "echo", `0`)
-	}
-	awaitState(t, n, last.ID, task.Succeeded)
-	b.mu.Lock()
-	stuck = false
-	b.mu.Unlock()
-	fs := b.await(t, s, "new view", has(task.Reset))
-	view := slices.IndexFunc(fs, func(f *task.Frame) bool { return f.Kind == task.Reset }) // what happened since may stand behind it
-	if got := len(fs[view].Tasks); got != feedSnapshot {
-		t.Errorf("the new view has %d tasks", got)
-	}
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		n := startNode(t, memory.New())
+		b := newBox()
+		stuck := true
+		b.refuse = func(*task.Frame) bool { return stuck }
+		s := n.OpenSession(task.DefaultNamespace, b)
+		defer s.Close()
+		s.Subscribe(task.Topic{Filter: &task.Filter{}}, nil, nil)
+		b.await(t, s, "snapshot", has(task.Subscribed))
+		for _, id := range submitMany(t, n, feedMissed/3+100, "echo", `0`) { // three events each
+			awaitState(t, n, id, task.Succeeded)
+		}
+		b.mu.Lock()
+		stuck = false
+		b.mu.Unlock()
+		fs := b.await(t, s, "new view", has(task.Reset))
+		view := slices.IndexFunc(fs, func(f *task.Frame) bool { return f.Kind == task.Reset }) // what happened since may stand behind it
+		if got := len(fs[view].Tasks); got != feedSnapshot {
+			t.Errorf("the new view has %d tasks", got)
+		}
+	})
 }
 
 func terminal(fs []*task.Frame) []task.ID {

@@ -44,113 +44,125 @@ func ofTenant(namespace string) func(*task.Spec) {
 }
 
 func TestWhatANamespaceMayRunHoldsInTheWholeCluster(t *testing.T) {
-	c := newCrowd()
-	nodes := trio(t, c.handler(5*time.Millisecond, func(k task.Task) string { return k.Namespace }))
-	setTenant(t, nodes[0], access.Tenant{Namespace: "acme", Running: 3})
-	if got := nodes[0].Tenant("acme"); got != (access.Tenant{Namespace: "acme", Running: 3}) {
-		t.Errorf("the node on which it was set takes it for %+v", got)
-	}
-	for _, n := range nodes {
-		eventually(t, "the tenant to be known", func() bool { return n.Tenant("acme").Running == 3 })
-	}
-	var ids, free []task.ID
-	for i := range 60 {
-		ids = append(ids, submitOne(t, nodes[i%3], "work", `0`, ofTenant("acme"), func(s *task.Spec) { s.Queue = fmt.Sprint("q", i%4) }).ID)
-		free = append(free, submitOne(t, nodes[i%3], "work", `0`).ID)
-	}
-	awaitAll(t, nodes[1], free)
-	eventually(t, "all to have run", func() bool {
-		for _, id := range ids {
-			if k, err := nodes[2].cfg.Store.Task(t.Context(), "acme", id); err != nil || k.State != task.Succeeded {
-				return false
-			}
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		c := newCrowd()
+		nodes := trio(t, c.handler(5*time.Millisecond, func(k task.Task) string { return k.Namespace }))
+		setTenant(t, nodes[0], access.Tenant{Namespace: "acme", Running: 3})
+		if got := nodes[0].Tenant("acme"); got != (access.Tenant{Namespace: "acme", Running: 3}) {
+			t.Errorf("the node on which it was set takes it for %+v", got)
 		}
-		return true
+		for _, n := range nodes {
+			eventually(t, "the tenant to be known", func() bool { return n.Tenant("acme").Running == 3 })
+		}
+		var ids, free []task.ID
+		for i := range 60 {
+			ids = append(ids, submitOne(t, nodes[i%3], "work", `0`, ofTenant("acme"), func(s *task.Spec) { s.Queue = fmt.Sprint("q", i%4) }).ID)
+			free = append(free, submitOne(t, nodes[i%3], "work", `0`).ID)
+		}
+		awaitAll(t, nodes[1], free)
+		eventually(t, "all to have run", func() bool {
+			for _, id := range ids {
+				if k, err := nodes[2].cfg.Store.Task(t.Context(), "acme", id); err != nil || k.State != task.Succeeded {
+					return false
+				}
+			}
+			return true
+		})
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.most["acme"] != 3 {
+			t.Errorf("%d ran at once, of which 3 may", c.most["acme"])
+		}
+		if c.most[task.DefaultNamespace] <= 3 {
+			t.Errorf("of another namespace no more than %d ran at once", c.most[task.DefaultNamespace])
+		}
 	})
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.most["acme"] != 3 {
-		t.Errorf("%d ran at once, of which 3 may", c.most["acme"])
-	}
-	if c.most[task.DefaultNamespace] <= 3 {
-		t.Errorf("of another namespace no more than %d ran at once", c.most[task.DefaultNamespace])
-	}
 }
 
 func TestExplainSaysThatANamespaceRunsAllItMay(t *testing.T) {
-	n := startNode(t, memory.New())
-	setTenant(t, n, access.Tenant{Namespace: "acme", Running: 1})
-	submitOne(t, n, "hang", `0`, ofTenant("acme"))
-	one := submitOne(t, n, "hang", `0`, ofTenant("acme"))
-	var k task.Task
-	eventually(t, "it to be parked", func() (parked bool) {
-		k, _ = n.cfg.Store.Task(t.Context(), "acme", one.ID)
-		return k.Parked != nil
-	})
-	want := &task.Waiting{Reason: task.WaitsForLimit, Most: 1000, Limit: task.NamespaceLimit("acme")}
-	if w, err := n.Explain(t.Context(), k); err != nil || !cmp.Equal(w, want) {
-		t.Errorf("%+v, %v", w, err)
-	}
-	setTenant(t, n, access.Tenant{Namespace: "acme"})
-	eventually(t, "it to run once nothing bounds it", func() bool {
-		k, err := n.cfg.Store.Task(t.Context(), "acme", one.ID)
-		return err == nil && k.State == task.Running
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		n := startNode(t, memory.New())
+		setTenant(t, n, access.Tenant{Namespace: "acme", Running: 1})
+		submitOne(t, n, "hang", `0`, ofTenant("acme"))
+		one := submitOne(t, n, "hang", `0`, ofTenant("acme"))
+		var k task.Task
+		eventually(t, "it to be parked", func() (parked bool) {
+			k, _ = n.cfg.Store.Task(t.Context(), "acme", one.ID)
+			return k.Parked != nil
+		})
+		want := &task.Waiting{Reason: task.WaitsForLimit, Most: 1000, Limit: task.NamespaceLimit("acme")}
+		if w, err := n.Explain(t.Context(), k); err != nil || !cmp.Equal(w, want) {
+			t.Errorf("%+v, %v", w, err)
+		}
+		setTenant(t, n, access.Tenant{Namespace: "acme"})
+		eventually(t, "it to run once nothing bounds it", func() bool {
+			k, err := n.cfg.Store.Task(t.Context(), "acme", one.ID)
+			return err == nil && k.State == task.Running
+		})
 	})
 }
 
 func TestANamespaceThatHasUsedUpItsQuotaSubmitsNoMore(t *testing.T) {
-	store := memory.New()
-	n := startNode(t, store, func(c *Config) { c.Capacity = task.Resources{} })
-	setTenant(t, n, access.Tenant{Namespace: task.DefaultNamespace, Queued: 4})
-	if taken, why := submitAll(t, n, 5, asOne); taken != 0 || !errors.Is(why, task.ErrQuota) {
-		t.Errorf("of five together %d were taken: %v", taken, why)
-	}
-	queue := 0
-	taken, why := submitAll(t, n, 7, func(s *task.Submission) {
-		s.Spec.Queue = fmt.Sprint("q", queue%3)
-		queue++
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		store := memory.New()
+		n := startNode(t, store, func(c *Config) { c.Capacity = task.Resources{} })
+		setTenant(t, n, access.Tenant{Namespace: task.DefaultNamespace, Queued: 4})
+		if taken, why := submitAll(t, n, 5, asOne); taken != 0 || !errors.Is(why, task.ErrQuota) {
+			t.Errorf("of five together %d were taken: %v", taken, why)
+		}
+		queue := 0
+		taken, why := submitAll(t, n, 7, func(s *task.Submission) {
+			s.Spec.Queue = fmt.Sprint("q", queue%3)
+			queue++
+		})
+		quota, ok := errors.AsType[*task.QuotaError](why)
+		if taken != 4 || !ok || quota.Quota != task.QuotaQueued || quota.Most != 4 || quota.After < time.Second || quota.After > time.Minute {
+			t.Errorf("%d were taken: %+v", taken, why)
+		}
+		if taken, _ := submitAll(t, n, 1, func(s *task.Submission) { s.Spec.Namespace = "other" }); taken != 1 {
+			t.Error("another namespace is kept from submitting")
+		}
+		setTenant(t, n, access.Tenant{Namespace: task.DefaultNamespace, Queued: 6})
+		if _, err := n.SetQueue(t.Context(), task.QueueChange{Namespace: task.DefaultNamespace, Name: "q0", MaxQueued: new(1)}); err != nil {
+			t.Fatal(err)
+		}
+		if taken, why := submitAll(t, n, 1, func(s *task.Submission) { s.Spec.Queue = "q0" }); taken != 0 || !errors.Is(why, task.ErrQueueFull) {
+			t.Errorf("the queue is full, its namespace not: %d were taken, %v", taken, why)
+		}
+		if taken, _ := submitAll(t, n, 7); taken != 2 {
+			t.Errorf("with room for two more %d were taken", taken)
+		}
+		setTenant(t, n, access.Tenant{Namespace: task.DefaultNamespace})
+		if taken, why := submitAll(t, n, 7); taken != 7 {
+			t.Errorf("without a quota %d were taken: %v", taken, why)
+		}
 	})
-	quota, ok := errors.AsType[*task.QuotaError](why)
-	if taken != 4 || !ok || quota.Quota != task.QuotaQueued || quota.Most != 4 || quota.After < time.Second || quota.After > time.Minute {
-		t.Errorf("%d were taken: %+v", taken, why)
-	}
-	if taken, _ := submitAll(t, n, 1, func(s *task.Submission) { s.Spec.Namespace = "other" }); taken != 1 {
-		t.Error("another namespace is kept from submitting")
-	}
-	setTenant(t, n, access.Tenant{Namespace: task.DefaultNamespace, Queued: 6})
-	if _, err := n.SetQueue(t.Context(), task.QueueChange{Namespace: task.DefaultNamespace, Name: "q0", MaxQueued: new(1)}); err != nil {
-		t.Fatal(err)
-	}
-	if taken, why := submitAll(t, n, 1, func(s *task.Submission) { s.Spec.Queue = "q0" }); taken != 0 || !errors.Is(why, task.ErrQueueFull) {
-		t.Errorf("the queue is full, its namespace not: %d were taken, %v", taken, why)
-	}
-	if taken, _ := submitAll(t, n, 7); taken != 2 {
-		t.Errorf("with room for two more %d were taken", taken)
-	}
-	setTenant(t, n, access.Tenant{Namespace: task.DefaultNamespace})
-	if taken, why := submitAll(t, n, 7); taken != 7 {
-		t.Errorf("without a quota %d were taken: %v", taken, why)
-	}
 }
 
 func TestTheQuotaOfANamespaceIsExactUnderAFlood(t *testing.T) {
-	store := memory.New()
-	n := startNode(t, store, func(c *Config) { c.Capacity = task.Resources{} })
-	setTenant(t, n, access.Tenant{Namespace: task.DefaultNamespace, Queued: 100})
-	var taken atomic.Int64
-	var group sync.WaitGroup
-	for i := range 50 {
-		group.Go(func() {
-			for range 5 {
-				k, _ := submitAll(t, n, 1, func(s *task.Submission) { s.Spec.Queue = fmt.Sprint("q", i%5) })
-				taken.Add(int64(k))
-			}
-		})
-	}
-	group.Wait()
-	if waits := waitingIn(t, store); taken.Load() != 100 || waits != 100 {
-		t.Errorf("%d were taken and %d wait, where 100 may", taken.Load(), waits)
-	}
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		store := memory.New()
+		n := startNode(t, store, func(c *Config) { c.Capacity = task.Resources{} })
+		setTenant(t, n, access.Tenant{Namespace: task.DefaultNamespace, Queued: 100})
+		var taken atomic.Int64
+		var group sync.WaitGroup
+		for i := range 50 {
+			group.Go(func() {
+				for range 5 {
+					k, _ := submitAll(t, n, 1, func(s *task.Submission) { s.Spec.Queue = fmt.Sprint("q", i%5) })
+					taken.Add(int64(k))
+				}
+			})
+		}
+		group.Wait()
+		if waits := waitingIn(t, store); taken.Load() != 100 || waits != 100 {
+			t.Errorf("%d were taken and %d wait, where 100 may", taken.Load(), waits)
+		}
+	})
 }
 
 func TestAWeightThatIsSetOfATenantGoesBeforeTheFlag(t *testing.T) {
@@ -358,20 +370,23 @@ func (m *mute) Tenants(ctx context.Context) ([]access.Tenant, error) {
 }
 
 func TestTenantsThatCannotBeReadStayWhatTheyWere(t *testing.T) {
-	store := &mute{Store: memory.NewShared()}
-	n := peer(t, store, newWires(), "a", func(c *Config) { c.Log = slog.New(slog.DiscardHandler) })
-	setTenant(t, n, access.Tenant{Namespace: "acme", Running: 1})
-	store.shut.Store(true)
-	if err := n.TenantsChanged(t.Context()); !errors.Is(err, task.ErrUnavailable) {
-		t.Errorf("%v", err)
-	}
-	if n.Tenant("acme").Running != 1 {
-		t.Error("what was known is forgotten")
-	}
-	cfg := Config{Store: store, Tenants: store, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Name: "b"}
-	if other, err := Start(t.Context(), cfg); !errors.Is(err, task.ErrUnavailable) {
-		t.Errorf("%v, %v", other, err)
-	}
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		store := &mute{Store: memory.NewShared()}
+		n := peer(t, store, newWires(), "a", func(c *Config) { c.Log = slog.New(slog.DiscardHandler) })
+		setTenant(t, n, access.Tenant{Namespace: "acme", Running: 1})
+		store.shut.Store(true)
+		if err := n.TenantsChanged(t.Context()); !errors.Is(err, task.ErrUnavailable) {
+			t.Errorf("%v", err)
+		}
+		if n.Tenant("acme").Running != 1 {
+			t.Error("what was known is forgotten")
+		}
+		cfg := Config{Store: store, Tenants: store, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Name: "b"}
+		if other, err := Start(t.Context(), cfg); !errors.Is(err, task.ErrUnavailable) {
+			t.Errorf("%v, %v", other, err)
+		}
+	})
 }
 
 func TestANamespaceThatKeepsAllTheBytesItMaySubmitsNoMore(t *testing.T) {
@@ -422,21 +437,24 @@ func TestANamespaceThatKeepsAllTheBytesItMaySubmitsNoMore(t *testing.T) {
 }
 
 func TestBytesOfANamespaceAreBoundedUnderAFlood(t *testing.T) {
-	store := memory.New()
-	n := startNode(t, store, func(c *Config) { c.Capacity = task.Resources{} })
-	setTenant(t, n, access.Tenant{Namespace: task.DefaultNamespace, Bytes: 200_000})
-	var group sync.WaitGroup
-	for range 20 {
-		group.Go(func() {
-			for i := range 20 {
-				_, _ = submitAll(t, n, 1, func(s *task.Submission) {
-					s.Spec.Payload = json.RawMessage(`"` + strings.Repeat("x", 1000*(i%5)) + `"`)
-				})
-			}
-		})
-	}
-	group.Wait()
-	if u, err := n.Usage(t.Context(), task.DefaultNamespace); err != nil || u.Bytes > 200_000 || u.Bytes < 195_000 {
-		t.Errorf("%+v, %v", u, err)
-	}
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		store := memory.New()
+		n := startNode(t, store, func(c *Config) { c.Capacity = task.Resources{} })
+		setTenant(t, n, access.Tenant{Namespace: task.DefaultNamespace, Bytes: 200_000})
+		var group sync.WaitGroup
+		for range 20 {
+			group.Go(func() {
+				for i := range 20 {
+					_, _ = submitAll(t, n, 1, func(s *task.Submission) {
+						s.Spec.Payload = json.RawMessage(`"` + strings.Repeat("x", 1000*(i%5)) + `"`)
+					})
+				}
+			})
+		}
+		group.Wait()
+		if u, err := n.Usage(t.Context(), task.DefaultNamespace); err != nil || u.Bytes > 200_000 || u.Bytes < 195_000 {
+			t.Errorf("%+v, %v", u, err)
+		}
+	})
 }
