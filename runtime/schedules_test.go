@@ -87,38 +87,41 @@ func TestScheduleIsMadeChangedAndForgotten(t *testing.T) {
 }
 
 func TestScheduleFiresAndIsTriggered(t *testing.T) {
-	rt, ctx := open(t), t.Context()
-	ran := make(chan task.Tick, 100)
-	runtime.Handle(rt, "tick", func(_ context.Context, t *runtime.Task[int]) (int, error) {
-		ran <- t.Tick
-		return 0, nil
-	})
-	made, err := rt.AddSchedule(ctx, timed("s", func(s *task.Schedule) { s.Every = time.Second }))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range 2 {
-		if tick := <-ran; tick != (task.Tick{Schedule: "s", At: made.Next.Add(time.Duration(i) * time.Second)}) {
-			t.Errorf("%+v", tick)
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		rt, ctx := open(t), t.Context()
+		ran := make(chan task.Tick, 100)
+		runtime.Handle(rt, "tick", func(_ context.Context, t *runtime.Task[int]) (int, error) {
+			ran <- t.Tick
+			return 0, nil
+		})
+		made, err := rt.AddSchedule(ctx, timed("s", func(s *task.Schedule) { s.Every = time.Second }))
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	if _, err := rt.ChangeSchedule(ctx, task.DefaultNamespace, "s", func(s *task.Schedule) error {
-		s.Paused = true
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
-	triggered, err := rt.Trigger(ctx, task.DefaultNamespace, "s")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := wait(t, rt, triggered.ID); got.State != task.Succeeded || got.Tick.Schedule != "s" {
-		t.Errorf("%s of %+v", got.State, got.Tick)
-	}
-	s, err := rt.Schedule(ctx, task.DefaultNamespace, "s")
-	if err != nil || s.LastTask != triggered.ID || !s.Last.Equal(triggered.Tick.At) || s.Fired < 3 || !s.Next.IsZero() {
-		t.Errorf("%+v, %v", s, err)
-	}
+		for i := range 2 {
+			if tick := <-ran; tick != (task.Tick{Schedule: "s", At: made.Next.Add(time.Duration(i) * time.Second)}) {
+				t.Errorf("%+v", tick)
+			}
+		}
+		if _, err := rt.ChangeSchedule(ctx, task.DefaultNamespace, "s", func(s *task.Schedule) error {
+			s.Paused = true
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		triggered, err := rt.Trigger(ctx, task.DefaultNamespace, "s")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := wait(t, rt, triggered.ID); got.State != task.Succeeded || got.Tick.Schedule != "s" {
+			t.Errorf("%s of %+v", got.State, got.Tick)
+		}
+		s, err := rt.Schedule(ctx, task.DefaultNamespace, "s")
+		if err != nil || s.LastTask != triggered.ID || !s.Last.Equal(triggered.Tick.At) || s.Fired < 3 || !s.Next.IsZero() {
+			t.Errorf("%+v, %v", s, err)
+		}
+	})
 }
 
 func TestWhatIsNoSchedule(t *testing.T) {

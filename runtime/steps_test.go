@@ -56,88 +56,97 @@ func logged(t *testing.T, rt *runtime.Runtime, id task.ID) (lines []string) {
 }
 
 func TestRetryGoesOnBehindTheLastFinishedStep(t *testing.T) {
-	rt := open(t)
-	var r ran
-	runtime.Handle(rt, "steps", func(ctx context.Context, t *runtime.Task[int]) (string, error) {
-		var all []string
-		for i := range 3 {
-			made, err := runtime.Step(ctx, t, "part", func(context.Context) (string, error) {
-				r.note("%d in %d", i, t.Attempt)
-				if i == t.Attempt {
-					return "", errors.New("not yet")
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		rt := open(t)
+		var r ran
+		runtime.Handle(rt, "steps", func(ctx context.Context, t *runtime.Task[int]) (string, error) {
+			var all []string
+			for i := range 3 {
+				made, err := runtime.Step(ctx, t, "part", func(context.Context) (string, error) {
+					r.note("%d in %d", i, t.Attempt)
+					if i == t.Attempt {
+						return "", errors.New("not yet")
+					}
+					return fmt.Sprintf("%d of %d", i, t.Attempt), nil
+				})
+				if err != nil {
+					return "", err
 				}
-				return fmt.Sprintf("%d of %d", i, t.Attempt), nil
-			})
-			if err != nil {
-				return "", err
+				all = append(all, made)
 			}
-			all = append(all, made)
+			return strings.Join(all, ", "), nil
+		})
+		one := submit(t, rt, "steps", 0, soon)
+		done := wait(t, rt, one)
+		if string(done.Result) != `"0 of 1, 1 of 2, 2 of 3"` || done.Memos != 0 || len(done.Failures) != 2 {
+			t.Errorf("%s %+v", done.Result, done)
 		}
-		return strings.Join(all, ", "), nil
+		r.is(t, "0 in 1", "1 in 1", "1 in 2", "2 in 2", "2 in 3")
+		lines := logged(t, rt, one)
+		if len(lines) != 3 || !strings.Contains(lines[2], `"message":"step finished","fields":{"ms":0,"name":"part#3"}`) {
+			t.Errorf("%s", lines)
+		}
 	})
-	one := submit(t, rt, "steps", 0, soon)
-	done := wait(t, rt, one)
-	if string(done.Result) != `"0 of 1, 1 of 2, 2 of 3"` || done.Memos != 0 || len(done.Failures) != 2 {
-		t.Errorf("%s %+v", done.Result, done)
-	}
-	r.is(t, "0 in 1", "1 in 1", "1 in 2", "2 in 2", "2 in 3")
-	lines := logged(t, rt, one)
-	if len(lines) != 3 || !strings.Contains(lines[2], `"message":"step finished","fields":{"ms":0,"name":"part#3"}`) {
-		t.Errorf("%s", lines)
-	}
 }
 
 func TestStepsGiveTheSameInEveryAttempt(t *testing.T) {
-	rt := open(t)
-	type odd struct {
-		Kept   any
-		hidden int
-	}
-	var r ran
-	runtime.Handle(rt, "odd", func(ctx context.Context, t *runtime.Task[int]) (bool, error) {
-		got, err := runtime.Step(ctx, t, "odd", func(context.Context) (odd, error) { return odd{Kept: 1, hidden: 2}, nil })
-		r.note("%T %v %d %v", got.Kept, got.Kept, got.hidden, err)
-		if t.Attempt == 1 {
-			return false, errors.New("again")
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		rt := open(t)
+		type odd struct {
+			Kept   any
+			hidden int
 		}
-		return true, nil
+		var r ran
+		runtime.Handle(rt, "odd", func(ctx context.Context, t *runtime.Task[int]) (bool, error) {
+			got, err := runtime.Step(ctx, t, "odd", func(context.Context) (odd, error) { return odd{Kept: 1, hidden: 2}, nil })
+			r.note("%T %v %d %v", got.Kept, got.Kept, got.hidden, err)
+			if t.Attempt == 1 {
+				return false, errors.New("again")
+			}
+			return true, nil
+		})
+		wait(t, rt, submit(t, rt, "odd", 0, soon))
+		r.is(t, "float64 1 0 <nil>", "float64 1 0 <nil>")
 	})
-	wait(t, rt, submit(t, rt, "odd", 0, soon))
-	r.is(t, "float64 1 0 <nil>", "float64 1 0 <nil>")
 }
 
 // A node of a version that knows no steps may hold the task in between.
 func TestStepsOutliveAnOlderNode(t *testing.T) {
-	store := memory.New()
-	rt := open(t, runtime.WithStore(store))
-	var r ran
-	store.Hook(memory.Hooks{Before: func(call string, ms []task.Mutation) error {
-		for i := range ms {
-			if m := &ms[i]; m.Op == task.Save && m.Task.State == task.Scheduled && call == "Append" {
-				m.Task.Memos, m.Task.MemoBytes = 0, 0
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		store := memory.New()
+		rt := open(t, runtime.WithStore(store))
+		var r ran
+		store.Hook(memory.Hooks{Before: func(call string, ms []task.Mutation) error {
+			for i := range ms {
+				if m := &ms[i]; m.Op == task.Save && m.Task.State == task.Scheduled && call == "Append" {
+					m.Task.Memos, m.Task.MemoBytes = 0, 0
+				}
 			}
-		}
-		return nil
-	}})
-	runtime.Handle(rt, "steps", func(ctx context.Context, t *runtime.Task[int]) (int, error) {
-		for i := range 3 {
-			if _, err := runtime.Step(ctx, t, "s", func(context.Context) (int, error) {
-				r.note("%d in %d", i, t.Attempt)
-				return 0, nil
-			}); err != nil {
-				return 0, err
+			return nil
+		}})
+		runtime.Handle(rt, "steps", func(ctx context.Context, t *runtime.Task[int]) (int, error) {
+			for i := range 3 {
+				if _, err := runtime.Step(ctx, t, "s", func(context.Context) (int, error) {
+					r.note("%d in %d", i, t.Attempt)
+					return 0, nil
+				}); err != nil {
+					return 0, err
+				}
+				if i == t.Attempt {
+					return 0, errors.New("again")
+				}
 			}
-			if i == t.Attempt {
-				return 0, errors.New("again")
-			}
-		}
-		return 0, nil
+			return 0, nil
+		})
+		// Longer than a node holds a task for: it reads the row again.
+		wait(t, rt, submit(t, rt, "steps", 0, func(s *task.Spec) {
+			s.Retry = task.Retry{Initial: 2500 * time.Millisecond, Factor: 1, Max: 2500 * time.Millisecond}
+		}))
+		r.is(t, "0 in 1", "1 in 1", "2 in 2")
 	})
-	// Longer than a node holds a task for: it reads the row again.
-	wait(t, rt, submit(t, rt, "steps", 0, func(s *task.Spec) {
-		s.Retry = task.Retry{Initial: 2500 * time.Millisecond, Factor: 1, Max: 2500 * time.Millisecond}
-	}))
-	r.is(t, "0 in 1", "1 in 1", "2 in 2")
 }
 
 func TestEveryUseOfANameIsAStepOfItsOwn(t *testing.T) {
@@ -275,75 +284,81 @@ func TestStepOfAnAttemptThatIsOverIsNotRemembered(t *testing.T) {
 
 // A store that does not answer makes steps wait, and fails nobody.
 func TestStepsOutliveAStoreThatDoesNotAnswer(t *testing.T) {
-	store := memory.New()
-	rt := open(t, runtime.WithStore(store))
-	var mu sync.Mutex
-	left := map[string]int{"Memos": 2, "Append": 0}
-	store.Hook(memory.Hooks{Before: func(call string, _ []task.Mutation) error {
-		mu.Lock()
-		defer mu.Unlock()
-		if left[call]--; left[call] >= 0 {
-			return task.ErrUnavailable
-		}
-		return nil
-	}})
-	runtime.Handle(rt, "steps", func(ctx context.Context, t *runtime.Task[int]) (int, error) {
-		n, err := runtime.Step(ctx, t, "s", func(context.Context) (int, error) {
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		store := memory.New()
+		rt := open(t, runtime.WithStore(store))
+		var mu sync.Mutex
+		left := map[string]int{"Memos": 2, "Append": 0}
+		store.Hook(memory.Hooks{Before: func(call string, _ []task.Mutation) error {
 			mu.Lock()
-			left["Append"] = 1
-			mu.Unlock()
-			return t.Attempt, nil
+			defer mu.Unlock()
+			if left[call]--; left[call] >= 0 {
+				return task.ErrUnavailable
+			}
+			return nil
+		}})
+		runtime.Handle(rt, "steps", func(ctx context.Context, t *runtime.Task[int]) (int, error) {
+			n, err := runtime.Step(ctx, t, "s", func(context.Context) (int, error) {
+				mu.Lock()
+				left["Append"] = 1
+				mu.Unlock()
+				return t.Attempt, nil
+			})
+			if err == nil && t.Attempt == 1 {
+				err = errors.New("again")
+			}
+			return n, err
 		})
-		if err == nil && t.Attempt == 1 {
-			err = errors.New("again")
+		if done := wait(t, rt, submit(t, rt, "steps", 0, soon)); string(done.Result) != "1" || done.Attempt != 2 {
+			t.Errorf("%s in attempt %d, %+v", done.Result, done.Attempt, done.Failures)
 		}
-		return n, err
 	})
-	if done := wait(t, rt, submit(t, rt, "steps", 0, soon)); string(done.Result) != "1" || done.Attempt != 2 {
-		t.Errorf("%s in attempt %d, %+v", done.Result, done.Attempt, done.Failures)
-	}
 }
 
 // A node that shuts down hands its task over, and the next goes on behind its steps.
 func TestStepsGoOnOnAnotherNode(t *testing.T) {
-	store := memory.NewShared()
-	var r ran
-	begun := make(chan struct{})
-	node := func(name string) *runtime.Runtime {
-		rt, err := runtime.Open(t.Context(), runtime.WithStore(store), runtime.WithName(name), runtime.WithDrainTimeout(time.Millisecond))
-		if err != nil {
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		store := memory.NewShared()
+		var r ran
+		begun := make(chan struct{})
+		node := func(name string) *runtime.Runtime {
+			rt, err := runtime.Open(t.Context(), runtime.WithStore(store), runtime.WithName(name), runtime.WithDrainTimeout(time.Millisecond))
+			if err != nil {
+				t.Fatal(err)
+			}
+			runtime.Handle(rt, "steps", func(ctx context.Context, t *runtime.Task[int]) (int, error) {
+				if _, err := runtime.Step(ctx, t, "first", func(context.Context) (int, error) {
+					r.note("first on %s", name)
+					return 0, nil
+				}); err != nil {
+					return 0, err
+				}
+				return runtime.Step(ctx, t, "second", func(ctx context.Context) (int, error) {
+					r.note("second on %s", name)
+					if name == "a" {
+						close(begun)
+						<-ctx.Done()
+					}
+					return 7, context.Cause(ctx)
+				})
+			})
+			return rt
+		}
+		a := node("a")
+		one := submit(t, a, "steps", 0)
+		<-begun
+		if err := a.Close(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		runtime.Handle(rt, "steps", func(ctx context.Context, t *runtime.Task[int]) (int, error) {
-			if _, err := runtime.Step(ctx, t, "first", func(context.Context) (int, error) {
-				r.note("first on %s", name)
-				return 0, nil
-			}); err != nil {
-				return 0, err
-			}
-			return runtime.Step(ctx, t, "second", func(ctx context.Context) (int, error) {
-				r.note("second on %s", name)
-				if name == "a" {
-					close(begun)
-					<-ctx.Done()
-				}
-				return 7, context.Cause(ctx)
-			})
-		})
-		return rt
-	}
-	a := node("a")
-	one := submit(t, a, "steps", 0)
-	<-begun
-	if err := a.Close(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	b := node("b")
-	defer b.Close(context.WithoutCancel(t.Context()))
-	if done := wait(t, b, one); string(done.Result) != "7" || done.Counted() != 1 || done.Attempt != 2 {
-		t.Errorf("%s in attempt %d, %+v", done.Result, done.Attempt, done.Failures)
-	}
-	r.is(t, "first on a", "second on a", "second on b")
+		b := node("b")
+		defer b.Close(context.WithoutCancel(t.Context()))
+		if done := wait(t, b, one); string(done.Result) != "7" || done.Counted() != 1 || done.Attempt != 2 {
+			t.Errorf("%s in attempt %d, %+v", done.Result, done.Attempt, done.Failures)
+		}
+		r.is(t, "first on a", "second on a", "second on b")
+	})
 }
 
 // Of tasks that are handled together each has steps of its own, and may wait alone.
