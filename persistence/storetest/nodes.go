@@ -26,7 +26,7 @@ var nodeRules = []rule{
 	}},
 	{"NodeIsAsItLastSaid", func(s *suite) {
 		n, err := s.store.Renew(s.ctx, task.Node{
-			Name: "n", Address: "a:1", Started: epoch, Seen: epoch, Labels: map[string]string{"zone": "a", "os": "plan9"},
+			Name: "n", Address: "a:1", Started: epoch, Seen: epoch, Labels: map[string]string{"zone": "a", "os": "plan9"}, Lease: longLease,
 		})
 		if err != nil {
 			s.Fatal(err)
@@ -38,7 +38,9 @@ var nodeRules = []rule{
 		s.same(s.overview(task.Scope{}).Nodes, []task.Node{n})
 		n.Seen, n.Address = epoch.Add(time.Minute), "b:2"
 		n.Labels = map[string]string{"zone": "b"}
-		got, err := s.store.Renew(s.ctx, n)
+		again := n
+		again.Lease = longLease
+		got, err := s.store.Renew(s.ctx, again)
 		if err != nil {
 			s.Fatal(err)
 		}
@@ -155,10 +157,10 @@ var sharedRules = []rule{
 	}},
 }
 
-// await asks until the answer is yes, for ten seconds at most.
+// await asks until the answer is yes.
 func (s *suite) await(done func() bool) {
 	s.Helper()
-	ctx, cancel := context.WithTimeout(s.ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(s.ctx, patience)
 	defer cancel()
 	again := time.NewTicker(time.Millisecond)
 	defer again.Stop()

@@ -66,6 +66,13 @@ type rule struct {
 	prove func(*suite)
 }
 
+// patience is how long a test waits for what must come. Only those that fail wait so
+// long, so it is more than a slow machine ever needs.
+const patience = 2 * time.Minute
+
+// longLease is a lease that no test is slow enough to see the end of.
+const longLease = 24 * time.Hour
+
 // mostCrashes is more than a task of these tests has.
 const mostCrashes = 1000
 
@@ -233,7 +240,7 @@ func (s *suite) claim(q task.Claim) []task.Task {
 // join gives a new node's number.
 func (s *suite) join() task.Incarnation {
 	s.Helper()
-	n, err := s.store.Renew(s.ctx, task.Node{Name: "node", Started: epoch, Seen: epoch})
+	n, err := s.store.Renew(s.ctx, task.Node{Name: "node", Started: epoch, Seen: epoch, Lease: longLease})
 	if err != nil {
 		s.Fatal(err)
 	}

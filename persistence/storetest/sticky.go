@@ -83,15 +83,17 @@ var stickyRulesOfMany = []rule{
 		s.mustBegin(s.keyed("k", home))
 		s.mustBegin(s.keyed("other", other))
 		second := s.keyed("k", other)
+		before := time.Now()
 		if _, at := s.begin(second); at != home {
 			s.Fatalf("bound to %d, not %d", at, home)
 		}
+		after := time.Now()
 		bound := s.read(second)
 		if bound.Holder != 0 || bound.State != task.Queued || bound.Bound != home || bound.Lane().Bound != home {
 			s.Fatalf("it stands as %+v", bound)
 		}
-		if left := time.Until(bound.BoundUntil); left < task.BoundFor/2 || left > task.BoundFor+time.Minute {
-			s.Errorf("it waits for %v", left)
+		if until := bound.BoundUntil; until.Before(before.Add(task.BoundFor/2)) || until.After(after.Add(task.BoundFor+time.Minute)) {
+			s.Errorf("bound between %v and %v, it waits until %v", before, after, until)
 		}
 		s.reopen()
 		s.same(ids(s.claim(task.Claim{Holder: other})), []task.ID(nil))

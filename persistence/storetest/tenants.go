@@ -98,7 +98,7 @@ var tenantRules = []rule{
 		s.ok(ms...)
 		var running, done atomic.Int64
 		s.together(workers, func(n int) error {
-			for late := time.Now().Add(time.Minute); done.Load() < tasks; {
+			for late := time.Now().Add(patience); done.Load() < tasks; {
 				if time.Now().After(late) {
 					return fmt.Errorf("%d of %d have run", done.Load(), tasks)
 				}

@@ -266,7 +266,7 @@ func (w *walker) due(rt *rapid.T) {
 }
 
 func (w *walker) join(*rapid.T) {
-	n, err := w.test.store.Renew(w.test.ctx, task.Node{Name: "n", Started: w.now, Seen: w.now})
+	n, err := w.test.store.Renew(w.test.ctx, task.Node{Name: "n", Started: w.now, Seen: w.now, Lease: longLease})
 	w.must(err)
 	for i := range w.model.nodes {
 		w.model.nodes[i].Left = w.model.nodes[i].Left || !w.test.subject.Shared
