@@ -71,7 +71,7 @@ func migrateBy(ctx context.Context, config *pgx.ConnConfig, files fs.FS, log *sl
 	if _, err := db.ExecContext(ctx, "CREATE SCHEMA IF NOT EXISTS troupe"); err != nil {
 		return fmt.Errorf("make the schema troupe: %w", err)
 	}
-	if err := up(ctx, provider); err != nil {
+	if err := up(ctx, log, provider); err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
 	log.InfoContext(ctx, "schema migrated", "from", current, "to", known)
@@ -150,13 +150,22 @@ func tryLock(ctx context.Context, conn *pgx.Conn) (locked bool, err error) {
 }
 
 // up migrates. Where nodes are at work, a change of a table may meet their
-// transactions, and be the one that has to give way.
-func up(ctx context.Context, provider *goose.Provider) error {
-	for try := 1; ; try++ {
+// transactions, and be the one that has to give way. It does so for as long as
+// somebody keeps the table, a backup say: that ends, and meanwhile nobody waits.
+func up(ctx context.Context, log *slog.Logger, provider *goose.Provider) error {
+	for try, overtook := 1, 0; ; try++ {
 		_, err := provider.Up(ctx)
-		if err == nil || try == tries || !overtaken(err) && sqlState(err) != lockNotAvailable {
+		if overtaken(err) {
+			overtook++
+		}
+		if err == nil || overtook == tries || !overtaken(err) && sqlState(err) != lockNotAvailable {
 			return err
 		}
+		level := slog.LevelDebug
+		if try == tries {
+			level = slog.LevelWarn
+		}
+		log.Log(ctx, level, "the migration waits for those who use the tables", "tries", try, "error", err)
 		pause := time.NewTimer(migrateAgain)
 		select {
 		case <-pause.C:

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -48,7 +49,7 @@ func works(t *testing.T, s *postgres.Store, from int) {
 
 func TestSchemaIsMadeUnlessForbidden(t *testing.T) {
 	at := server.Database(t)
-	_, err := postgres.Open(t.Context(), at, postgres.Options{NoMigrate: true})
+	_, err := postgres.Open(t.Context(), at, postgres.Options{NoMigrate: true, Patience: patience})
 	if !errors.Is(err, postgres.ErrSchema) || !strings.Contains(err.Error(), "troupe migrate") {
 		t.Errorf("an empty database: %v", err)
 	}
@@ -58,7 +59,7 @@ func TestSchemaIsMadeUnlessForbidden(t *testing.T) {
 	if err := postgres.Migrate(t.Context(), at, postgres.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	s, err := postgres.Open(t.Context(), at, postgres.Options{NoMigrate: true})
+	s, err := postgres.Open(t.Context(), at, postgres.Options{NoMigrate: true, Patience: patience})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,10 +73,10 @@ func TestOldSchemaIsBroughtUpToDateUnlessForbidden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := postgres.MigrateBy(t.Context(), at, fstest.MapFS{"0001_tasks.sql": {Data: first}}); err != nil {
+	if err := postgres.MigrateBy(t.Context(), at, fstest.MapFS{"0001_tasks.sql": {Data: first}}, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := postgres.Open(t.Context(), at, postgres.Options{NoMigrate: true}); !errors.Is(err, postgres.ErrSchema) {
+	if _, err := postgres.Open(t.Context(), at, postgres.Options{NoMigrate: true, Patience: patience}); !errors.Is(err, postgres.ErrSchema) {
 		t.Errorf("opened without a migration: %v", err)
 	}
 	if v := in(t, at, version); v != "1" {
@@ -92,7 +93,7 @@ func TestNewerSchemaThatOnlyAddsIsUsed(t *testing.T) {
 		newer(t, at, 1)
 		works(t, running, 1)
 		var said bytes.Buffer
-		again, err := postgres.Open(t.Context(), at, postgres.Options{NoMigrate: forbidden, Log: slog.New(slog.NewTextHandler(&said, nil))})
+		again, err := postgres.Open(t.Context(), at, postgres.Options{Patience: patience, NoMigrate: forbidden, Log: slog.New(slog.NewTextHandler(&said, nil))})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -114,7 +115,7 @@ func TestSchemaThatIsTooNewIsRefused(t *testing.T) {
 	}
 	newer(t, at, 9000)
 	for _, forbidden := range []bool{false, true} {
-		_, err := postgres.Open(t.Context(), at, postgres.Options{NoMigrate: forbidden})
+		_, err := postgres.Open(t.Context(), at, postgres.Options{Patience: patience, NoMigrate: forbidden})
 		if !errors.Is(err, postgres.ErrSchema) || !strings.Contains(err.Error(), "use a newer troupe") {
 			t.Errorf("%v", err)
 		}
@@ -123,7 +124,7 @@ func TestSchemaThatIsTooNewIsRefused(t *testing.T) {
 		t.Errorf("troupe migrate: %v", err)
 	}
 	in(t, at, "DELETE FROM troupe.compatibility") // whoever did that: it is not known to fit
-	if s, err := postgres.Open(t.Context(), at, postgres.Options{}); err == nil {
+	if s, err := postgres.Open(t.Context(), at, postgres.Options{Patience: patience}); err == nil {
 		t.Error("used, though nothing says that it may be")
 		_ = s.Close()
 	}
@@ -134,7 +135,7 @@ func TestSchemaThatIsTooNewIsRefused(t *testing.T) {
 func later(t *testing.T) fstest.MapFS {
 	t.Helper()
 	files := fstest.MapFS{
-		"9001_column.sql": {Data: []byte("-- +goose Up\nSET LOCAL lock_timeout = '500ms';\nALTER TABLE troupe.tasks ADD COLUMN later text;\n")},
+		"9001_column.sql": {Data: []byte("-- +goose Up\nSET LOCAL lock_timeout = '200ms';\nALTER TABLE troupe.tasks ADD COLUMN later text;\n")},
 		"9002_index.sql":  {Data: []byte("-- +goose NO TRANSACTION\n-- +goose Up\nCREATE INDEX CONCURRENTLY live_later ON troupe.tasks_live (later);\n")},
 	}
 	known, err := os.ReadDir("migrations")
@@ -158,12 +159,12 @@ func TestManyThatStartAtOnceMakeOneSchema(t *testing.T) {
 	for i := range 6 {
 		all.Go(func() {
 			if i%2 == 1 {
-				if err := postgres.MigrateBy(t.Context(), at, both); err != nil {
+				if err := postgres.MigrateBy(t.Context(), at, both, slog.New(slog.DiscardHandler)); err != nil {
 					t.Errorf("a later one: %v", err)
 				}
 				return
 			}
-			s, err := postgres.Open(t.Context(), at, postgres.Options{})
+			s, err := postgres.Open(t.Context(), at, postgres.Options{Patience: patience})
 			if err != nil {
 				t.Errorf("open: %v", err)
 				return
@@ -184,6 +185,23 @@ func TestManyThatStartAtOnceMakeOneSchema(t *testing.T) {
 	}
 }
 
+// tries is a log that tells of each time a migration has to give way.
+type tries chan struct{}
+
+func (c tries) Enabled(context.Context, slog.Level) bool { return true }
+func (c tries) WithAttrs([]slog.Attr) slog.Handler       { return c }
+func (c tries) WithGroup(string) slog.Handler            { return c }
+
+func (c tries) Handle(_ context.Context, r slog.Record) error {
+	if strings.HasPrefix(r.Message, "the migration waits") {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}
+	return nil
+}
+
 // A change of a table that cannot have it now must not keep everybody else from
 // it for long, and tries again.
 func TestMigrationThatHasToWaitTriesAgain(t *testing.T) {
@@ -191,14 +209,10 @@ func TestMigrationThatHasToWaitTriesAgain(t *testing.T) {
 	s := open(t, at)
 	tasks, ms := births(0, 1, 1)
 	mustAppend(t, s, ms)
-	locked, release := make(chan struct{}), make(chan struct{})
-	go s.WhileLocked(t.Context(), tasks[0].ID, func() {
-		close(locked)
-		<-release
-	})
-	<-locked
+	release := lockTask(t, at, tasks[0].ID)
+	gaveWay := make(tries, 100)
 	migrated := make(chan error, 1)
-	go func() { migrated <- postgres.MigrateBy(t.Context(), at, later(t)) }()
+	go func() { migrated <- postgres.MigrateBy(t.Context(), at, later(t), slog.New(gaveWay)) }()
 	eventually(t, "a migration that waits", func() error {
 		if in(t, at, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'ALTER TABLE%'") == "0" {
 			return errors.New("it does not")
@@ -206,7 +220,10 @@ func TestMigrationThatHasToWaitTriesAgain(t *testing.T) {
 		return nil
 	})
 	works(t, s, 1) // within the store's patience of one call
-	close(release)
+	for range 7 {  // more often than a call would
+		<-gaveWay
+	}
+	release()
 	if err := <-migrated; err != nil {
 		t.Error(err)
 	}

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"os"
 	"testing"
+	"time"
 
 	"github.com/troupe-run/troupe/persistence/postgres"
 	"github.com/troupe-run/troupe/persistence/postgres/pgtest"
@@ -16,9 +17,13 @@ func TestMain(m *testing.M) {
 	os.Exit(pgtest.Main(m, func(s *pgtest.Server) { server = s }))
 }
 
+// patience is how long a test waits for what must come, and a call for the server.
+// Only what fails waits so long, so it is more than a slow machine ever needs.
+const patience = 2 * time.Minute
+
 func open(tb testing.TB, url string) *postgres.Store {
 	tb.Helper()
-	s, err := postgres.Open(tb.Context(), url, postgres.Options{})
+	s, err := postgres.Open(tb.Context(), url, postgres.Options{Patience: patience})
 	if err != nil {
 		tb.Fatal(err)
 	}
