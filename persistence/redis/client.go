@@ -70,8 +70,10 @@ func Open(ctx context.Context, url string, opt Options) (*Client, error) {
 	quiet()
 	c := &Client{
 		redis: redis.NewClient(config), password: config.Password,
-		log: opt.Log, metrics: newMetrics(opt.Metrics), closed: make(chan struct{}),
+		log: opt.Log, closed: make(chan struct{}),
 	}
+	c.breaker.trip() // until it has answered
+	c.metrics = newMetrics(opt.Metrics, &c.breaker)
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
@@ -82,7 +84,7 @@ func Open(ctx context.Context, url string, opt Options) (*Client, error) {
 	if err := c.ping(ctx); err != nil {
 		c.lost(ctx, err)
 	} else {
-		c.metrics.up.Set(1)
+		c.breaker.reset()
 	}
 	// What runs in the background lives until Close, not as long as the opening.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
@@ -125,7 +127,6 @@ func (c *Client) Close() (err error) {
 		err = c.redis.Close()
 		c.running.Wait()
 		c.breaker.trip()
-		c.metrics.up.Set(0)
 	})
 	return err
 }
@@ -161,7 +162,6 @@ func (c *Client) complain(ctx context.Context, err error) {
 
 func (c *Client) lost(ctx context.Context, err error) {
 	c.breaker.trip()
-	c.metrics.up.Set(0)
 	c.log.WarnContext(ctx, "redis does not answer; going on without it", "error", c.said(err))
 }
 
@@ -191,7 +191,6 @@ func (c *Client) probe(ctx context.Context) {
 			return
 		case err == nil && c.breaker.reset():
 			c.refused.Store(false)
-			c.metrics.up.Set(1)
 			c.log.InfoContext(ctx, "redis answers")
 		case err != nil && c.breaker.failed():
 			c.lost(ctx, err)

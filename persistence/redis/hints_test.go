@@ -36,14 +36,25 @@ func listen(t *testing.T, c *redis.Client) <-chan []string {
 
 func next(t *testing.T, heard <-chan []string) []string {
 	t.Helper()
-	late := time.NewTimer(time.Minute)
+	late := time.NewTimer(patience)
 	defer late.Stop()
 	select {
 	case kinds := <-heard:
 		return kinds
 	case <-late.C:
-		t.Fatal("nothing heard for a minute")
+		t.Fatal("nothing is heard")
 		return nil
+	}
+}
+
+// hint is the next thing heard that is not a call to look, which comes behind every
+// connection: a machine that stands still makes more of them.
+func hint(t *testing.T, heard <-chan []string) []string {
+	t.Helper()
+	for {
+		if kinds := next(t, heard); kinds != nil {
+			return kinds
+		}
 	}
 }
 
@@ -51,18 +62,22 @@ func TestHintReachesOthersAndNotItsSender(t *testing.T) {
 	server, reg := redistest.New(t), prometheus.NewRegistry()
 	one, other := open(t, server.URL(""), redis.Options{Metrics: reg}), open(t, server.URL(""), redis.Options{})
 	atOne, atOther := listen(t, one), listen(t, other)
+	var kinds []string
 	eventually(t, "a hint arrives", func() bool {
 		one.Hints.Tell([]string{"b", "a", "Not a kind", "b"})
-		return len(atOther) > 0
+		for len(atOther) > 0 && kinds == nil {
+			kinds = <-atOther
+		}
+		return kinds != nil
 	})
-	if kinds := next(t, atOther); !slices.Equal(kinds, []string{"a", "b"}) {
+	if !slices.Equal(kinds, []string{"a", "b"}) {
 		t.Errorf("heard %q", kinds)
 	}
 	eventually(t, "its sender sees it, too", func() bool { return calls(t, reg, "hints", "own") > 0 })
-	select {
-	case kinds := <-atOne:
-		t.Errorf("a node woke itself with %q", kinds)
-	default:
+	for len(atOne) > 0 {
+		if kinds := <-atOne; kinds != nil {
+			t.Errorf("a node woke itself with %q", kinds)
+		}
 	}
 }
 
@@ -74,11 +89,18 @@ func TestManyHintsAreSentAsOne(t *testing.T) {
 	for i := range 20_000 {
 		one.Hints.Tell([]string{fmt.Sprint("kind", i%5)})
 	}
-	for all := map[string]bool{}; len(all) < 5; {
-		for _, kind := range next(t, heard) {
-			all[kind] = true
+	all := map[string]bool{}
+	eventually(t, "all kinds are heard", func() bool {
+		for len(heard) > 0 {
+			for _, kind := range <-heard {
+				all[kind] = true
+			}
 		}
-	}
+		for i := range 5 { // again, as a hint may be lost
+			one.Hints.Tell([]string{fmt.Sprint("kind", i)})
+		}
+		return len(all) == 5
+	})
 	took := time.Since(began)
 	if n := calls(t, reg, "hints", "sent"); n > took.Seconds()/0.002+2 {
 		t.Errorf("%v hints were sent within %v, want one in 2 ms", n, took)
@@ -135,15 +157,23 @@ func TestUnreadableHintsAreCountedAndDropped(t *testing.T) {
 	c := open(t, strings.TrimSuffix(server.URL(""), "0")+"3", redis.Options{Metrics: reg})
 	heard := listen(t, c)
 	bad := []string{"", " ", "a  b", `{"kinds":["a"]}`, "x\ny", "from A", strings.Repeat("a ", 20_000) + "a", "a" + strings.Repeat(" a", 257)}
-	for _, hint := range bad {
-		server.Do(t, "PUBLISH", "troupe:1:hints:3", hint)
+	// say says it until it is noticed: whoever is just connecting anew does not hear it.
+	say := func(hint, as string) {
+		t.Helper()
+		for before := calls(t, reg, "hints", as); calls(t, reg, "hints", as) == before; {
+			connections := calls(t, reg, "hints", "connected")
+			server.Do(t, "PUBLISH", "troupe:1:hints:3", hint)
+			eventually(t, "it is counted as "+as, func() bool {
+				return calls(t, reg, "hints", as) > before || calls(t, reg, "hints", "connected") > connections
+			})
+		}
+	}
+	for _, bad := range bad {
+		say(bad, "unreadable")
 	}
 	server.Do(t, "PUBLISH", "troupe:1:hints:0", "from another.database")
-	server.Do(t, "PUBLISH", "troupe:1:hints:3", "from good")
-	if kinds := next(t, heard); !slices.Equal(kinds, []string{"good"}) {
+	say("from good", "heard")
+	if kinds := hint(t, heard); !slices.Equal(kinds, []string{"good"}) {
 		t.Errorf("heard %.100q", kinds)
-	}
-	if n := calls(t, reg, "hints", "unreadable"); n != float64(len(bad)) {
-		t.Errorf("%v were counted, want %d", n, len(bad))
 	}
 }

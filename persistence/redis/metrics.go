@@ -23,18 +23,24 @@ const (
 
 type metrics struct {
 	calls *prometheus.CounterVec
-	up    prometheus.Gauge
 }
 
-func newMetrics(r prometheus.Registerer) *metrics {
+// newMetrics has the breaker say itself whether Redis is in use: told of each change,
+// a gauge would keep the wrong one of two that came at once.
+func newMetrics(r prometheus.Registerer, b *breaker) *metrics {
 	m := &metrics{
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "troupe_redis_calls_total", Help: "Uses of Redis, by part and by what each came to.",
 		}, []string{"part", "result"}),
-		up: prometheus.NewGauge(prometheus.GaugeOpts{Name: "troupe_redis_up", Help: "Whether Redis is in use: 1, or 0 while it does not answer."}),
 	}
 	if r != nil {
-		r.MustRegister(m.calls, m.up)
+		up := prometheus.GaugeOpts{Name: "troupe_redis_up", Help: "Whether Redis is in use: 1, or 0 while it does not answer."}
+		r.MustRegister(m.calls, prometheus.NewGaugeFunc(up, func() float64 {
+			if b.open.Load() {
+				return 0
+			}
+			return 1
+		}))
 	}
 	return m
 }

@@ -17,11 +17,11 @@ import (
 func TestRateHoldsForAllNodesTogether(t *testing.T) {
 	server := redistest.New(t)
 	const (
-		rate  = 200.0
+		rate  = 50.0
 		burst = 30
 	)
 	var taken, denied atomic.Int64
-	within, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	within, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	began := time.Now()
 	var all sync.WaitGroup
@@ -29,7 +29,7 @@ func TestRateHoldsForAllNodesTogether(t *testing.T) {
 		node := open(t, server.URL(""), redis.Options{})
 		for worker := range 4 {
 			all.Go(func() {
-				for within.Err() == nil {
+				for within.Err() == nil && (taken.Load() < 3*burst || denied.Load() == 0) {
 					n := 1 + worker%2
 					switch isAllowed, retryAfter, ok := node.Rates.Allow(t.Context(), "k", rate, burst, n); {
 					case isAllowed && ok:
@@ -50,7 +50,7 @@ func TestRateHoldsForAllNodesTogether(t *testing.T) {
 	atMost := burst + rate*time.Since(began).Seconds()
 	if got := float64(taken.Load()); got > atMost+1 {
 		t.Errorf("%v went through, want at most %v", got, atMost)
-	} else if got < burst {
+	} else if got < 3*burst {
 		t.Errorf("only %v went through", got)
 	}
 	if denied.Load() == 0 {
@@ -82,16 +82,16 @@ func TestRateIsTheCallersOwnWhereRedisCannotSay(t *testing.T) {
 		}
 	}
 
-	// Its clock went back an hour, as if another server with another clock took over.
+	// Its clock went back a day, as if another server with another clock took over.
 	eventually(t, "a key is made", func() bool {
-		_, _, ok := c.Rates.Allow(t.Context(), "k", 1, 5, 1)
+		_, _, ok := c.Rates.Allow(t.Context(), "k", 1e-3, 5, 1) // so that the key is there for long
 		return ok
 	})
 	key := server.Do(t, "RANDOMKEY")
-	server.Do(t, "EVAL", "return redis.call('SET', KEYS[1], redis.call('GET', KEYS[1]) + 3600)", "1", key)
+	server.Do(t, "EVAL", "return redis.call('SET', KEYS[1], redis.call('GET', KEYS[1]) + 86400)", "1", key)
 	eventually(t, "it is noticed", func() bool {
-		if _, _, ok := c.Rates.Allow(t.Context(), "k", 1, 5, 1); ok {
-			t.Fatal("a node waits an hour for a clock")
+		if _, _, ok := c.Rates.Allow(t.Context(), "k", 1e-3, 5, 1); ok {
+			t.Fatal("a node waits a day for a clock")
 		}
 		return calls(t, reg, "rates", "foreign") > 0
 	})

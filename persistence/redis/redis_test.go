@@ -31,16 +31,18 @@ func TestMain(m *testing.M) {
 
 // leaked is what is left running. After an outage the driver dials once more
 // before it sees that it was closed, which takes longer than one look does.
-func leaked() (err error) {
-	for range 5 {
-		if err = goleak.Find(); err == nil {
+func leaked(options ...goleak.Option) (err error) {
+	for range 30 {
+		if err = goleak.Find(options...); err == nil {
 			break
 		}
 	}
 	return err
 }
 
-const instant = 5 * time.Millisecond // what a call may take without Redis
+// patience is how long a test waits for what must come. Only those that fail wait so
+// long, so it is more than a slow machine ever needs.
+const patience = 2 * time.Minute
 
 func open(tb testing.TB, url string, opt redis.Options) *redis.Client {
 	tb.Helper()
@@ -60,7 +62,7 @@ func open(tb testing.TB, url string, opt redis.Options) *redis.Client {
 // no Redis, which is right, and not what these tests are about.
 func eventually(tb testing.TB, what string, isSo func() bool) {
 	tb.Helper()
-	within, cancel := context.WithTimeout(tb.Context(), time.Minute)
+	within, cancel := context.WithTimeout(tb.Context(), patience)
 	defer cancel()
 	again := time.NewTicker(2 * time.Millisecond)
 	defer again.Stop()
@@ -68,7 +70,7 @@ func eventually(tb testing.TB, what string, isSo func() bool) {
 		select {
 		case <-again.C:
 		case <-within.Done():
-			tb.Fatalf("not within a minute: %s", what)
+			tb.Fatalf("waited in vain: %s", what)
 		}
 	}
 }
@@ -86,15 +88,17 @@ func put(tb testing.TB, r *redis.Results, key, result string) {
 	})
 }
 
-// quickest is the shortest of a few calls, so that a busy machine does not count.
-func quickest(call func()) time.Duration {
-	best := time.Hour
-	for range 20 {
-		began := time.Now()
+// unasked says that none of some calls asks Redis, nor so waits for it.
+func unasked(tb testing.TB, reg *prometheus.Registry, part string, call func()) {
+	tb.Helper()
+	const times = 20
+	before, failures := calls(tb, reg, part, "skipped"), calls(tb, reg, part, "failed")
+	for range times {
 		call()
-		best = min(best, time.Since(began))
 	}
-	return best
+	if n := calls(tb, reg, part, "skipped") - before; n != times || calls(tb, reg, part, "failed") > failures {
+		tb.Errorf("with an open breaker, %v of %d %s asked nobody", n, times, part)
+	}
 }
 
 // calls reads how often a part came to a result.
@@ -155,27 +159,19 @@ func TestHangingServerCostsAFewTimeoutsAndThenNothing(t *testing.T) {
 	put(t, c.Results, "k", "1")
 
 	server.Stop(t)
-	began := time.Now()
+	before := calls(t, reg, "results", "failed")
 	eventually(t, "the breaker opens", func() bool {
 		c.Results.Get(t.Context(), "ns", "kind", "k")
 		return !isUp(t, reg)
 	})
-	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("callers waited %v", took)
-	}
-	if n := calls(t, reg, "results", "failed"); n > 3 {
+	if n := calls(t, reg, "results", "failed") - before; n > 3 {
 		t.Errorf("%v calls of one caller were made until the breaker opened, want 3 at most", n)
 	}
-	for what, call := range map[string]func(){
-		"Get":   func() { c.Results.Get(t.Context(), "ns", "kind", "k") },
-		"Put":   func() { c.Results.Put(t.Context(), "ns", "kind", "k", json.RawMessage("1"), time.Hour) },
-		"Allow": func() { c.Rates.Allow(t.Context(), "k", 10, 1, 1) },
-		"Tell":  func() { c.Hints.Tell([]string{"kind"}) },
-	} {
-		if took := quickest(call); took > instant {
-			t.Errorf("with an open breaker, %s takes %v", what, took)
-		}
-	}
+	unasked(t, reg, "results", func() { c.Results.Get(t.Context(), "ns", "kind", "k") })
+	unasked(t, reg, "results", func() { c.Results.Put(t.Context(), "ns", "kind", "k", json.RawMessage("1"), time.Hour) })
+	unasked(t, reg, "rates", func() { c.Rates.Allow(t.Context(), "k", 10, 1, 1) })
+	c.Hints.Tell([]string{"kind"})
+	eventually(t, "a hint is not sent", func() bool { return calls(t, reg, "hints", "skipped") > 0 })
 
 	server.Continue(t)
 	eventually(t, "the breaker closes", func() bool { return isUp(t, reg) })
@@ -190,9 +186,7 @@ func TestServerThatComesLateOrAgainIsUsed(t *testing.T) {
 	if isUp(t, reg) {
 		t.Fatal("a server that is not there is up")
 	}
-	if took := quickest(func() { c.Results.Get(t.Context(), "ns", "kind", "k") }); took > instant {
-		t.Errorf("a call takes %v though Redis was not there at the start", took)
-	}
+	unasked(t, reg, "results", func() { c.Results.Get(t.Context(), "ns", "kind", "k") })
 	for range 2 {
 		server.Restart(t)
 		put(t, c.Results, "k", "1")
@@ -202,15 +196,18 @@ func TestServerThatComesLateOrAgainIsUsed(t *testing.T) {
 			return !isUp(t, reg)
 		})
 	}
-	// Open saw an outage, and two came later: said once each, not once a call.
-	if n := strings.Count(said.String(), "does not answer"); n < 3 || n > 10 {
-		t.Errorf("three outages were logged %d times:\n%s", n, said.String())
+	// Open saw an outage, and two came later: said once each, not once a call. A machine
+	// that stands still makes more of them.
+	eventually(t, "three outages are logged", func() bool { return strings.Count(said.String(), "does not answer") >= 3 })
+	if outages, ends := strings.Count(said.String(), "does not answer"), strings.Count(said.String(), "redis answers"); outages > ends+1 {
+		t.Errorf("of outages, %d begins and %d ends were logged:\n%s", outages, ends, said.String())
 	}
 }
 
 func TestCallersEndSaysNothingOfRedis(t *testing.T) {
 	server, reg := redistest.New(t), prometheus.NewRegistry()
 	c := open(t, server.URL(""), redis.Options{Metrics: reg})
+	eventually(t, "Redis is up", func() bool { return isUp(t, reg) })
 	ended, end := context.WithCancel(t.Context())
 	end()
 	for range 50 {
@@ -302,7 +299,8 @@ func TestServerThatRefusesIsComplainedOfOnce(t *testing.T) {
 		c.Results.Put(t.Context(), "ns", "kind", "k", json.RawMessage("1"), time.Hour)
 		return calls(t, reg, "results", "failed") > 20
 	})
-	if n := strings.Count(said.String(), "OOM"); n != 1 {
+	// Once, and once more after each outage that a machine makes which stands still.
+	if n := strings.Count(said.String(), "OOM"); n < 1 || n > 1+strings.Count(said.String(), "redis answers") {
 		t.Errorf("said %d times:\n%s", n, said.String())
 	}
 }
@@ -331,7 +329,6 @@ func TestNothingIsLeftAfterClose(t *testing.T) {
 		})
 		<-connected
 		harm(server)
-		began := time.Now()
 		if err := c.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -339,16 +336,13 @@ func TestNothingIsLeftAfterClose(t *testing.T) {
 			t.Fatalf("closed twice: %v", err)
 		}
 		listening.Wait()
-		if took := time.Since(began); took > 5*time.Second {
-			t.Errorf("%s: Close took %v", name, took)
-		}
 		c.Hints.Tell([]string{"kind"})
 		if _, _, ok := c.Results.Get(t.Context(), "ns", "kind", "k"); ok {
 			t.Errorf("%s: a closed client found something", name)
 		}
 		server.Kill()
 	}
-	if err := goleak.Find(before); err != nil {
+	if err := leaked(before); err != nil {
 		t.Error(err)
 	}
 }

@@ -26,7 +26,7 @@ func TestResultIsFoundUntilItsTimeIsOver(t *testing.T) {
 
 	put(t, c.Results, "brief", "1")
 	eventually(t, "it is over", func() bool {
-		c.Results.Put(t.Context(), "ns", "kind", "brief", json.RawMessage("1"), 20*time.Millisecond)
+		c.Results.Put(t.Context(), "ns", "kind", "brief", json.RawMessage("1"), 200*time.Millisecond)
 		_, _, ok := c.Results.Get(t.Context(), "ns", "kind", "brief")
 		return ok
 	})
