@@ -37,11 +37,15 @@ func open(tb testing.TB, url string) *postgres.Store {
 
 func TestStore(t *testing.T) {
 	urls := map[task.Store]string{}
+	made := server.Database(t)
+	if err := postgres.Migrate(t.Context(), made, postgres.Options{}); err != nil {
+		t.Fatal(err)
+	}
 	storetest.Run(t, storetest.Subject{
 		Shared: true,
 		Open: func(tb testing.TB) task.Store {
 			tb.Helper()
-			url := server.Database(tb)
+			url := server.Copy(tb, made)
 			s := open(tb, url)
 			urls[s] = url
 			return s

@@ -230,6 +230,16 @@ func (s *Server) Database(tb testing.TB) string {
 	return s.URL(name)
 }
 
+// Copy makes a database that is like another, to which nobody may be connected, and gives
+// its URL. A schema is so made once for many tests.
+func (s *Server) Copy(tb testing.TB, url string) string {
+	tb.Helper()
+	of, _, _ := strings.Cut(url[strings.LastIndex(url, "/")+1:], "?")
+	name := fmt.Sprintf("test%d", s.databases.Add(1))
+	s.Exec(tb, "postgres", "CREATE DATABASE "+name+" TEMPLATE "+of)
+	return s.URL(name)
+}
+
 // Exec runs SQL by psql and gives what it prints.
 func (s *Server) Exec(tb testing.TB, database, sql string) string {
 	tb.Helper()
