@@ -57,13 +57,13 @@ func TestWhatCannotStartDoesNotBarTheWay(t *testing.T) {
 		t.Helper()
 		n := startNode(t, memory.New())
 		needsGPU := func(s *task.Spec) { s.Priority, s.Resources = 100, task.Resources{"gpu": 1000} }
-		submitMany(t, n, 4*holdLeast, "echo", `0`, needsGPU)
-		submitMany(t, n, 4*holdLeast, "nobody", `0`, func(s *task.Spec) { s.Priority = 100 })
+		submitMany(t, n, 4*holdLeast, "echo", needsGPU)
+		submitMany(t, n, 4*holdLeast, "nobody", func(s *task.Spec) { s.Priority = 100 })
 		if _, err := n.SetQueue(t.Context(), task.QueueChange{Namespace: task.DefaultNamespace, Name: "paused", Paused: new(true)}); err != nil {
 			t.Fatal(err)
 		}
-		paused := submitMany(t, n, 2*holdLeast, "echo", `0`, func(s *task.Spec) { s.Priority, s.Queue = 100, "paused" })[0]
-		for _, id := range submitMany(t, n, 3*holdLeast, "echo", `0`) {
+		paused := submitMany(t, n, 2*holdLeast, "echo", func(s *task.Spec) { s.Priority, s.Queue = 100, "paused" })[0]
+		for _, id := range submitMany(t, n, 3*holdLeast, "echo") {
 			awaitState(t, n, id, task.Succeeded)
 		}
 		w, err := n.Explain(t.Context(), awaitState(t, n, paused, task.Queued))

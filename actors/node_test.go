@@ -98,11 +98,11 @@ func submitOne(tb testing.TB, n *Node, kind, payload string, change ...func(*tas
 }
 
 // submitMany submits them all at once, which takes less than one after the other.
-func submitMany(tb testing.TB, n *Node, many int, kind, payload string, change ...func(*task.Spec)) []task.ID {
+func submitMany(tb testing.TB, n *Node, many int, kind string, change ...func(*task.Spec)) []task.ID {
 	tb.Helper()
 	subs, ids := make([]task.Submission, many), make([]task.ID, many)
 	for i := range subs {
-		subs[i] = spec(kind, payload, change...)
+		subs[i] = spec(kind, `0`, change...)
 		ids[i] = subs[i].Spec.ID
 	}
 	for _, answer := range n.Submit(context.Background(), subs) {

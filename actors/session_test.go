@@ -310,7 +310,7 @@ func TestFeedThatFellTooFarBehindBeginsAnew(t *testing.T) {
 		defer s.Close()
 		s.Subscribe(task.Topic{Filter: &task.Filter{}}, nil, nil)
 		b.await(t, s, "snapshot", has(task.Subscribed))
-		for _, id := range submitMany(t, n, feedMissed/3+100, "echo", `0`) { // three events each
+		for _, id := range submitMany(t, n, feedMissed/3+100, "echo") { // three events each
 			awaitState(t, n, id, task.Succeeded)
 		}
 		b.mu.Lock()
