@@ -97,8 +97,8 @@ malformed: ## a million malformed requests and as many frames; SHOTS=1000000
 walk: ## the scheduler's properties over random steps; STEPS=1000000, SEED=1
 	go test ./runtime/schedule -count=1 -timeout=0 -v -args -steps=$(STEPS) -seed=$(SEED)
 
-bench: ## the figures of the README, measured here
-	go run ./bench ws --sessions 500
+bench: ## the figures of one node, in a short form, measured here
+	go run ./bench all
 
 cron-check: ## next times of schedules against two other engines; YEARS=20 ZONES=100, an hour of one processor
 	cd bench/croncheck && go run . -years $(YEARS) -zones $(ZONES)

@@ -25,6 +25,10 @@ var built = sync.OnceValues(func() (string, error) {
 var testDir string
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "lean" { // the harness starts itself as the bare server
+		main()
+		return
+	}
 	dir, err := os.MkdirTemp("", "bench-test-")
 	if err != nil {
 		panic(err)
@@ -68,13 +72,31 @@ func TestSubcommandsMeasure(t *testing.T) {
 			"submitted while they run: ended", "held by a paused queue: ended, from its release on",
 			"held by a paused queue: server's CPU a task ended",
 		}},
-		{"ws --sessions 4 --events 100 --lasts 1s", []string{
-			"4 sessions, own tasks: output to watcher", "4 sessions, own tasks: server's CPU an event",
+		{"submit --tasks 60 --in-flight 1,8 --batch 20", []string{
+			"one by one, 8 in flight: answer", "batches of 20, 1 in flight: accepted", "one stream of NDJSON: accepted",
 		}},
+		{"latency --rates 50 --lasts 300ms --sessions 3 --in-flight 2 --turns 2", []string{
+			"50 a second: submit to start", "0.5 of the capacity: end to watcher, with its commit",
+		}},
+		{"backlog --waiting 0,200 --tasks 100 --probes 3", []string{
+			"200 wait: ended, beside none", "200 wait: submit to start, of higher priority", "200 wait: killed and started, to a task's start",
+		}},
+		{"backlog --held-by resource --waiting 100 --tasks 50 --probes 2", []string{"100 wait: server's memory a waiting task"}},
+		{"ws --sessions 4 --events 100 --lasts 1s", []string{
+			"4, own tasks: output to watcher", "4, own tasks: server's CPU an event", "4, own tasks: server's memory an idle session",
+			"4, one task: output to watcher", "bare: 4, one task: output to watcher", "bare: 4, own tasks: server's CPU an event",
+		}},
+		{"resume --watchers 12 --tasks 3 --chunks 12 --interval 200ms --kill-after 1s", []string{
+			"12 watchers of 3 tasks: ready to caught up", "12 watchers of 3 tasks: restart to the last caught up",
+		}},
+		{"limits --lasts 20ms --trips 20 --store postgres", []string{
+			"SQLite: rows, 1000 a commit", "PostgreSQL: rows, COPY of 1000", "loopback: WebSocket to a bare server, with JSON",
+		}},
+		{"drain --tasks 200 --batch 50 --store postgres", []string{"held by a paused queue: PostgreSQL's CPU a task ended"}},
 	} {
 		name, _, _ := strings.Cut(tt.args, " ")
 		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 			defer cancel()
 			dir := t.TempDir()
 			args := strings.Fields(strings.ReplaceAll(tt.args, "DIR", dir) + " --json --plot " + dir + "/plot.svg")
@@ -103,7 +125,7 @@ func TestSubcommandsMeasure(t *testing.T) {
 			}
 			wantXML(t, dir+"/plot.svg")
 			for _, arg := range args {
-				if file := strings.TrimPrefix(arg, dir); file != arg {
+				if file, ok := strings.CutPrefix(arg, dir); ok {
 					if info, err := os.Stat(arg); err != nil || info.Size() == 0 {
 						t.Errorf("%s is empty: %v", filepath.Base(file), err)
 					}
@@ -134,12 +156,81 @@ func wantXML(t *testing.T, name string) {
 
 func TestSubcommandsRefuse(t *testing.T) {
 	for _, args := range [][]string{
-		nil, {"nothing"}, {"drain", "--store", "redis"}, {"drain", "--turns", "0"}, {"ws", "--sessions", "1,many"}, {"drain", "--nothing"},
+		{"submit", "--tasks", "0"},
+		{"latency", "--rates", "0", "--share", "0"},
+		{"backlog", "--held-by", "magic"},
+		{"ws", "--events", "0"},
+		{"resume", "--chunks", "0"},
+		{"limits", "--trips", "0"},
+		{"all", "--nothing"},
+		{"lean", "--listen", "nowhere"},
+		nil,
+		{"nothing"},
+		{"drain", "--store", "redis"},
+		{"drain", "--turns", "0"},
+		{"drain", "--nothing"},
+		{"ws", "--sessions", "1,many"},
 	} {
 		var out bytes.Buffer
+		if len(args) > 0 && args[0] != "all" && args[0] != "lean" {
+			args = append(args, "--binary", "none")
+		}
 		if err := run(t.Context(), args, &out, &out); err == nil {
 			t.Errorf("%v was taken", args)
 		}
+	}
+}
+
+func TestAllIsOfTheSubcommands(t *testing.T) {
+	for _, line := range short {
+		words := strings.Fields(line)
+		sub, ok := subcommandOf(words[0])
+		if !ok {
+			t.Fatalf("there is no %s", words[0])
+		}
+		var c common
+		flags := flag.NewFlagSet(sub.name, flag.ContinueOnError)
+		flags.SetOutput(io.Discard)
+		c.bind(flags)
+		sub.bind(flags)
+		if err := flags.Parse(words[1:]); err != nil {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+}
+
+func TestFollowersNoticeGapsAndRepeats(t *testing.T) {
+	at := func(cursor string) (m message) {
+		m.Method, m.Params.Event.Cursor = "event", cursor
+		return m
+	}
+	for cursors, fine := range map[string]bool{
+		"0.1 1.1 1.2 2.1 2.2": true,
+		"0.1 0.2 1.1":         true,
+		"0.1 1.1 1.3":         false,
+		"0.1 1.1 1.1":         false,
+		"0.1 1.2":             false,
+		"1.1 1.2 2.1 1.3":     false,
+	} {
+		f, ok := &follower{}, true
+		for cursor := range strings.FieldsSeq(cursors) {
+			ok = ok && f.saw(at(cursor)) == nil
+		}
+		if ok != fine {
+			t.Errorf("%s: %v", cursors, ok)
+		}
+	}
+	if (&follower{}).saw(message{Method: "gap"}) == nil {
+		t.Error("a gap was taken")
+	}
+}
+
+func TestFilesAreAllowedOrTheLimitIsSaid(t *testing.T) {
+	if err := allowFiles(16); err != nil {
+		t.Error(err)
+	}
+	if err := allowFiles(1 << 40); err == nil || !strings.Contains(err.Error(), "ulimit") {
+		t.Errorf("a trillion: %v", err)
 	}
 }
 

@@ -115,17 +115,17 @@ func measureCluster(ctx context.Context, o clusterOptions, db *database, r *size
 		return err
 	}
 	defer func() { err = errors.Join(err, c.stop()) }()
-	one, err := probe(ctx, func() *server { return c.nodes[0] }, o.probes)
+	one, err := probeWith(ctx, echo, func() *server { return c.nodes[0] }, o.probes)
 	if err != nil {
 		return fmt.Errorf("latency at one node: %w", err)
 	}
-	r.OneNode.add(one.End)
+	r.OneNode.add(spreadOf(one.ends))
 	//nolint:gosec // spread, not a secret
-	anyNode, err := probe(ctx, func() *server { return c.nodes[rand.IntN(len(c.nodes))] }, o.probes)
+	anyNode, err := probeWith(ctx, echo, func() *server { return c.nodes[rand.IntN(len(c.nodes))] }, o.probes)
 	if err != nil {
 		return fmt.Errorf("latency at any node: %w", err)
 	}
-	r.AnyNode.add(anyNode.End)
+	r.AnyNode.add(spreadOf(anyNode.ends))
 	delays, err := c.watchAfar(ctx, o.streams)
 	if err != nil {
 		return fmt.Errorf("watchers: %w", err)
@@ -186,10 +186,8 @@ func (c *cluster) acquainted(ctx context.Context) error {
 			if len(known) == len(c.nodes) {
 				break
 			}
-			select {
-			case <-ctx.Done():
+			if pause(ctx, 20*time.Millisecond) != nil {
 				return errors.New("the nodes do not get to know each other")
-			case <-time.After(20 * time.Millisecond):
 			}
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -98,7 +97,6 @@ type lab struct {
 	common
 
 	dir      string
-	servers  int
 	db       *database // nil: not asked for
 	stderr   io.Writer
 	profiled bool
@@ -151,9 +149,14 @@ func (l *lab) emptyStore() (args []string, drop func() error, err error) {
 		name, err := l.db.fresh()
 		return []string{"--store", l.db.server.URL(name)}, func() error { return l.db.drop(name) }, err
 	}
-	l.servers++
-	data := filepath.Join(l.dir, "data"+strconv.Itoa(l.servers))
-	return []string{"--data", data}, func() error { return os.RemoveAll(data) }, nil
+	data, drop, err := l.directory()
+	return []string{"--data", data}, drop, err
+}
+
+// directory makes an empty one.
+func (l *lab) directory() (name string, drop func() error, err error) {
+	name, err = os.MkdirTemp(l.dir, "data-")
+	return name, func() error { return os.RemoveAll(name) }, err
 }
 
 // with measures on a server of its own.

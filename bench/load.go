@@ -20,14 +20,14 @@ import (
 const echo = `{"kind":"demo.echo","payload":{"n":1,"text":"about a hundred bytes of payload, so that it is not nothing at all"}}`
 
 // do makes a request; an answer of more than 2xx is an error.
-func (s *server) do(ctx context.Context, method, path string, body io.Reader, header ...string) (*http.Response, error) {
+func (s *server) do(ctx context.Context, method, path string, body io.Reader, headers ...[2]string) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, s.url+path, body)
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	for i := 0; i < len(header); i += 2 {
-		req.Header.Set(header[i], header[i+1])
+	for _, h := range headers {
+		req.Header.Set(h[0], h[1])
 	}
 	resp, err := s.http.Do(req)
 	if err != nil {
@@ -42,8 +42,8 @@ func (s *server) do(ctx context.Context, method, path string, body io.Reader, he
 }
 
 // send makes a request and decodes the answer, unless into is nil.
-func (s *server) send(ctx context.Context, method, path, body string, into any, header ...string) error {
-	resp, err := s.do(ctx, method, path, strings.NewReader(body), header...)
+func (s *server) send(ctx context.Context, method, path, body string, into any, headers ...[2]string) error {
+	resp, err := s.do(ctx, method, path, strings.NewReader(body), headers...)
 	if err != nil {
 		return err
 	}
@@ -157,7 +157,7 @@ func untilEnded(ctx context.Context, nodes []*server, n int, submit func() error
 
 // batch streams n tasks as NDJSON and counts the answers.
 func (s *server) batch(ctx context.Context, n int) error {
-	resp, err := s.do(ctx, http.MethodPost, "/v1/batches", bytes.NewReader(bytes.Repeat([]byte(echo+"\n"), n)), "Content-Type", "application/x-ndjson")
+	resp, err := s.do(ctx, http.MethodPost, "/v1/batches", bytes.NewReader(bytes.Repeat([]byte(echo+"\n"), n)), [2]string{"Content-Type", "application/x-ndjson"})
 	if err != nil {
 		return err
 	}
@@ -201,26 +201,26 @@ func (s *server) pauseQueue(ctx context.Context, name string, paused bool) error
 	return s.send(ctx, http.MethodPatch, "/v1/queues/"+name, fmt.Sprintf(`{"paused":%v}`, paused), nil)
 }
 
-// probe submits tasks one after the other, each to the idle server it is told, and
-// tells when they started, by the server's own times, and ended.
-func probe(ctx context.Context, next func() *server, n int) (probed, error) {
-	var starts, ends []time.Duration
+// probed is how long tasks took to start, by the server's own times, and to end.
+type probed struct{ starts, ends []time.Duration }
+
+// probeWith submits a task again and again, each when the one before has ended, to the
+// server it is told.
+func probeWith(ctx context.Context, task string, next func() *server, n int) (p probed, err error) {
 	for range n {
 		began := time.Now()
 		var t transport.Task
-		if err := next().send(ctx, http.MethodPost, "/v1/tasks", echo, &t, "Prefer", "wait=30"); err != nil {
-			return probed{}, err
+		if err := next().send(ctx, http.MethodPost, "/v1/tasks", task, &t, [2]string{"Prefer", "wait=30"}); err != nil {
+			return p, err
 		}
 		if t.StartedAt == nil || t.FinishedAt == nil {
-			return probed{}, fmt.Errorf("task %s is %s", t.ID, t.State)
+			return p, fmt.Errorf("task %s is %s", t.ID, t.State)
 		}
-		ends = append(ends, time.Since(began))
-		starts = append(starts, time.Time(*t.StartedAt).Sub(time.Time(t.CreatedAt)))
+		p.ends = append(p.ends, time.Since(began))
+		p.starts = append(p.starts, time.Time(*t.StartedAt).Sub(time.Time(t.CreatedAt)))
 	}
-	return probed{Start: spreadOf(starts), End: spreadOf(ends)}, nil
+	return p, nil
 }
-
-type probed struct{ Start, End spread }
 
 type throughput struct {
 	Tasks    int     `json:"tasks"`

@@ -98,7 +98,7 @@ func newHTTP() *http.Client {
 }
 
 // readyWithin is long: a server may have a large store to read.
-const readyWithin = 2 * time.Minute
+const readyWithin = 5 * time.Minute
 
 func (s *server) waitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
@@ -179,29 +179,4 @@ func processTime(pid int) float64 {
 		sum += ticks
 	}
 	return sum / 100
-}
-
-// fsyncRate is this machine's limit for durable writes one after the other:
-// 4 KiB and a sync, for half a second, in syncs a second.
-func fsyncRate() (float64, error) {
-	f, err := os.CreateTemp("", "troupe-fsync-")
-	if err != nil {
-		return 0, fmt.Errorf("probe the disk: %w", err)
-	}
-	defer func() {
-		_ = f.Close()
-		_ = os.Remove(f.Name())
-	}()
-	block := make([]byte, 4096)
-	began, n := time.Now(), 0
-	for time.Since(began) < 500*time.Millisecond {
-		if _, err := f.WriteAt(block, int64(n%256)*4096); err != nil {
-			return 0, fmt.Errorf("probe the disk: %w", err)
-		}
-		if err := f.Sync(); err != nil {
-			return 0, fmt.Errorf("probe the disk: %w", err)
-		}
-		n++
-	}
-	return float64(n) / time.Since(began).Seconds(), nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -87,13 +88,26 @@ func (all crowd) each(ctx context.Context, do func(ctx context.Context, i int, s
 	return ctx.Err()
 }
 
+// subscribe has every session follow a task, some at a time.
+func (all crowd) subscribe(ctx context.Context, task func(i int) string) error {
+	_, err := inTurns(ctx, 32, len(all), func(_ context.Context, i int) error { return all[i].subscribe(task(i)) })
+	return err
+}
+
 // request is what a session asks for.
 func (s session) request(id int, method string, params any) error {
 	return s.conn.WriteJSON(map[string]any{"jsonrpc": "2.0", "id": id, "method": method, "params": params})
 }
 
-// next is the next message, and when it came.
+// next is the next message, and when it came. A refusal is an error.
 func (s session) next() (m message, at time.Time, err error) {
+	if m, at, err = s.read(); err == nil && m.Error != nil {
+		err = fmt.Errorf("refused: %s", m.Error)
+	}
+	return m, at, err
+}
+
+func (s session) read() (m message, at time.Time, err error) {
 	_, raw, err := s.conn.ReadMessage()
 	if err != nil {
 		return m, at, fmt.Errorf("read: %w", err)
@@ -102,10 +116,17 @@ func (s session) next() (m message, at time.Time, err error) {
 	if err := json.Unmarshal(raw, &m); err != nil {
 		return m, at, fmt.Errorf("decode %q: %w", raw, err)
 	}
-	if m.Error != nil {
-		return m, at, fmt.Errorf("refused: %s", m.Error)
-	}
 	return m, at, nil
+}
+
+// answer is what the next answer says, or why there is none.
+func (s session) answer() (result json.RawMessage, refused string, err error) {
+	for {
+		m, _, err := s.read()
+		if err != nil || m.ID != nil {
+			return m.Result, string(m.Error), err
+		}
+	}
 }
 
 // subscribe follows a task and returns when that is answered.
@@ -113,11 +134,11 @@ func (s session) subscribe(task string) error {
 	if err := s.request(1, "subscribe", map[string]any{"task": task}); err != nil {
 		return err
 	}
-	for {
-		if m, _, err := s.next(); err != nil || m.ID != nil {
-			return err
-		}
+	_, refused, err := s.answer()
+	if refused != "" {
+		return errors.New(refused)
 	}
+	return err
 }
 
 // seen is what sessions saw: how soon output events came, which no commit delays,
