@@ -12,6 +12,7 @@ SHOTS ?= 1000000
 SEED ?= 1
 YEARS ?= 20
 ZONES ?= 100
+FLAGS ?=
 
 # Tools are built once from the module proxy, at these versions, under .cache/bin.
 GOLANGCI_VERSION := v2.15.0
@@ -35,10 +36,10 @@ STEP := .ci/step
 # What is compiled for vet, the linters and the build is what `build` and the tests' servers are made of: compiled once.
 PLAIN := CGO_ENABLED=0 GOFLAGS=-trimpath
 
-.PHONY: help run cluster build test unit lint fmt sdk spec golden smoke crash malformed walk bench cron-check vuln tools
+.PHONY: help run cluster build test unit lint fmt sdk spec golden smoke crash malformed walk bench bench-peers cron-check vuln tools
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## serve from source on 127.0.0.1:8080
 	go run ./cmd/troupe serve
@@ -99,6 +100,10 @@ walk: ## the scheduler's properties over random steps; STEPS=1000000, SEED=1
 
 bench: ## the figures of one node, in a short form, measured here
 	go run ./bench all
+
+bench-peers: ## Troupe beside River, Asynq, Faktory and Centrifuge on this machine, 10 minutes; FLAGS=--short
+	@.ci/services postgresql redis-server
+	cd bench/peers && go run . $(FLAGS)
 
 cron-check: ## next times of schedules against two other engines; YEARS=20 ZONES=100, an hour of one processor
 	cd bench/croncheck && go run . -years $(YEARS) -zones $(ZONES)
