@@ -48,7 +48,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.IntVar(&o.sessions, "sessions", 500, "watchers")
 	flags.StringVar(&o.troupe, "troupe", "", "measure this troupe program instead of building one")
 	flags.StringVar(&o.faktory, "faktory", "", "the same for Faktory's server")
-	only := flags.String("only", "", "measure only those whose name has one of these parts in it, as \"library,river\"")
+	only := flags.String("only", "", "measure only those whose name has one of these parts in it, as \"library,river PostgreSQL\"")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

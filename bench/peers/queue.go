@@ -46,11 +46,11 @@ type peer struct {
 }
 
 const (
-	librarySQLite   = "troupe library, SQLite"
-	libraryPostgres = "troupe library, PostgreSQL"
-	serverSQLite    = "troupe server, SQLite"
-	serverPostgres  = "troupe server, PostgreSQL"
-	workerSQLite    = "troupe server + worker, SQLite"
+	librarySQLite   = "troupe library SQLite"
+	libraryPostgres = "troupe library PostgreSQL"
+	serverSQLite    = "troupe server SQLite"
+	serverPostgres  = "troupe server PostgreSQL"
+	workerSQLite    = "troupe server + worker SQLite"
 
 	everyCommit = "every one, by fsync"
 )
@@ -65,27 +65,27 @@ func peers() []peer {
 		{name: serverPostgres, safe: everyCommit, rate: 8000, open: openServer, postgres: true},
 		{name: workerSQLite, safe: everyCommit, rate: 4000, open: openServerAndWorker},
 		{
-			name: "river, PostgreSQL, default", safe: everyCommit, rate: 1000, open: openRiverPostgres(riverDefault), postgres: true,
+			name: "river PostgreSQL default", safe: everyCommit, rate: 1000, open: openRiverPostgres(riverDefault), postgres: true,
 			beside: []string{libraryPostgres, serverPostgres},
 		},
 		{
-			name: "river, PostgreSQL, tuned", safe: everyCommit, rate: 8000, open: openRiverPostgres(riverTuned), postgres: true,
+			name: "river PostgreSQL tuned", safe: everyCommit, rate: 8000, open: openRiverPostgres(riverTuned), postgres: true,
 			beside: []string{libraryPostgres, serverPostgres},
 		},
 		{
-			name: "river, SQLite, tuned", safe: everyCommit, rate: 1000, open: openRiverSQLite(riverTuned),
+			name: "river SQLite tuned", safe: everyCommit, rate: 1000, open: openRiverSQLite(riverTuned),
 			beside: []string{librarySQLite, serverSQLite},
 		},
 		{
-			name: "asynq, fsync always, tuned", safe: everyCommit, rate: 3000, open: openAsynq("always", asynqTuned),
+			name: "asynq fsync always tuned", safe: everyCommit, rate: 3000, open: openAsynq("always", asynqTuned),
 			beside: []string{librarySQLite, serverSQLite},
 		},
 		{
-			name: "asynq, every second, tuned", safe: "all but the last second's", rate: 5000, open: openAsynq("everysec", asynqTuned),
+			name: "asynq every second tuned", safe: "all but the last second's", rate: 5000, open: openAsynq("everysec", asynqTuned),
 			beside: []string{librarySQLite, serverSQLite},
 		},
 		{
-			name: "asynq, every second, default", safe: "all but the last second's", rate: 4000, open: openAsynq("everysec", asynqDefault),
+			name: "asynq every second default", safe: "all but the last second's", rate: 4000, open: openAsynq("everysec", asynqDefault),
 			beside: []string{librarySQLite, serverSQLite},
 		},
 		{

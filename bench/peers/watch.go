@@ -47,7 +47,7 @@ type watched struct {
 	event string
 }
 
-const watchTroupe = "watch, troupe server, SQLite"
+const watchTroupe = "watch troupe server SQLite"
 
 func watches() []watched {
 	return []watched{
@@ -64,12 +64,12 @@ func watches() []watched {
 			event: `"type":"output"`,
 		},
 		{
-			name: "watch, centrifuge", safe: "none; the newest in memory", serve: serveRole("centrifuge"), path: "/ws", subprotocol: "centrifuge-json",
+			name: "watch centrifuge", safe: "none; the newest in memory", serve: serveRole("centrifuge"), path: "/ws", subprotocol: "centrifuge-json",
 			hello: `{"id":1,"connect":{}}`, answer: `"id":1,`,
 			begin: func(stream) string { return `{"send":{"data":{}}}` }, event: `"push":`,
 		},
 		{
-			name: "watch, gorilla/websocket", safe: "none", serve: serveRole("gorilla"), path: "/ws",
+			name: "watch gorilla/websocket", safe: "none", serve: serveRole("gorilla"), path: "/ws",
 			hello: "hello", answer: "hello", begin: func(stream) string { return "begin" }, event: `"data":`,
 		},
 	}
