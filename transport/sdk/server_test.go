@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -18,8 +19,9 @@ import (
 	"github.com/troupe-run/troupe/transport/client"
 )
 
-// patience is how long a server may take to come up.
-const patience = time.Minute
+// patience is how long a server may take to come up, and a task to end. It only passes
+// where something is wrong: a machine may be slow, or stand still for seconds.
+const patience = 3 * time.Minute
 
 // server is a real one, in a process of its own, that tests in any language
 // kill and start.
@@ -62,19 +64,13 @@ var program = sync.OnceValues(func() (string, error) {
 // serve starts a server, and a control by which tests kill it.
 func serve(t *testing.T, args ...string) (s *server, control string) {
 	t.Helper()
-	binary, err := program()
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	binary, fault := program()
+	if fault != nil {
+		t.Fatal(fault)
 	}
 	dir := t.TempDir()
-	s = &server{address: l.Addr().String(), data: filepath.Join(dir, "data"), binary: binary, args: args}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	s = &server{address: place(t), data: filepath.Join(dir, "data"), binary: binary, args: args}
+	var err error
 	if s.log, err = os.Create(filepath.Join(dir, "log")); err != nil {
 		t.Fatal(err)
 	}
@@ -99,6 +95,22 @@ func serve(t *testing.T, args ...string) (s *server, control string) {
 	c := httptest.NewServer(mux)
 	t.Cleanup(c.Close)
 	return s, c.URL
+}
+
+// place is an address that nobody listens at. Its port is none that systems give to who
+// asks for any: somebody else would get it while the server is dead.
+func place(t *testing.T) string {
+	t.Helper()
+	var err error
+	for range 100 {
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 12_000+rand.IntN(20_000))); err == nil {
+			_ = l.Close()
+			return l.Addr().String()
+		}
+	}
+	t.Fatal(err)
+	return ""
 }
 
 // firstKey makes the server one that nobody uses without a key.

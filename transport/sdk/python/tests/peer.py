@@ -8,7 +8,8 @@ import json
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from troupe.frames import masked
@@ -27,6 +28,7 @@ class Peer:
     def __init__(self, raw: socket.socket) -> None:
         self.raw = raw
         self._file = raw.makefile("rb")
+        self._held: bytes | None = None
         self.pongs: list[bytes] = []
         head = iter(lambda: self._file.readline().strip(), b"")
         self.request = next(head).decode()
@@ -47,7 +49,19 @@ class Peer:
 
     def send(self, op: int, data: bytes) -> None:
         size = bytes([len(data)]) if len(data) < 126 else b"\x7e" + struct.pack("!H", len(data))
-        self.raw.sendall(bytes([0x80 | op]) + size + data)
+        frame = bytes([0x80 | op]) + size + data
+        if self._held is None:
+            self.raw.sendall(frame)
+        else:
+            self._held += frame
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Have all that is said meanwhile arrive together."""
+        self._held = b""
+        yield
+        held, self._held = self._held, None
+        self.raw.sendall(held)
 
     def say(self, *messages: Any) -> None:
         for m in messages:
@@ -81,7 +95,7 @@ class Peer:
                         if message["method"] != "heartbeat":
                             return message
 
-    def register(self, *tokens: str, session: str = "s", lease: str = "15s") -> dict[str, Any]:
+    def register(self, *tokens: str, session: str = "s", lease: str = "300s") -> dict[str, Any]:
         """Take a worker, whose attempts with these tokens are kept."""
         self.notify("hello", session="c", limits={"message": 100_000, "batch": 100})
         asked = self.hear()
@@ -91,7 +105,7 @@ class Peer:
 
     def run(self, token: str, **more: Any) -> None:
         task = {"id": "t", "kind": "k", "payload": token}
-        self.notify("run", task=task, attempt=1, token=token, lease="15s", **more)
+        self.notify("run", task=task, attempt=1, token=token, lease="300s", **more)
 
     def ok(self, message: dict[str, Any], result: Any = None) -> None:
         self.say({"jsonrpc": "2.0", "id": message["id"], "result": result or {}})
@@ -114,7 +128,7 @@ class Stage:
         for play in self._plays:
             raw, _ = self._listener.accept()
             with raw:
-                raw.settimeout(60)
+                raw.settimeout(300)
                 try:
                     peer = Peer(raw)
                     play(peer)

@@ -88,20 +88,22 @@ class Real(unittest.TestCase):
         self.addCleanup(self.client.close)
 
     def test_over_kills_nothing_is_missing_and_nothing_comes_twice(self) -> None:
-        task = self.client.submit("demo.stream", {"chunks": 400, "interval": "2ms"}, max_attempts=100)["id"]
-        seen: list[troupe.Event] = []
-        kills, killer = 0, threading.Thread()
-        for e in self.client.follow(task):
-            seen.append(e)
-            if e.type == "output" and e.data["chunk"]["i"] == 30 and kills < 3:
-                kills += 1
-                killer.join() if killer.ident else None
-                killer = threading.Thread(target=lambda: (control("kill"), control("start")))
-                killer.start()
-        killer.join()
-        self.assertEqual(kills, 3)
-        self.assertTrue(seen[-1].terminal)
-        self.check_against_the_log(task, seen)
+        kills, chunks = 0, 400
+        while kills < 3:  # one that ends before its server is killed is too short for this machine
+            task = self.client.submit("demo.stream", {"chunks": chunks, "interval": "2ms"}, max_attempts=100)["id"]
+            chunks *= 2
+            seen: list[troupe.Event] = []
+            killer = threading.Thread()
+            for e in self.client.follow(task):
+                seen.append(e)
+                if e.type == "output" and e.data["chunk"]["i"] == 30 and kills < 3:
+                    kills += 1
+                    killer.join() if killer.ident else None
+                    killer = threading.Thread(target=lambda: (control("kill"), control("start")))
+                    killer.start()
+            killer.join() if killer.ident else None
+            self.assertTrue(seen[-1].terminal)
+            self.check_against_the_log(task, seen)
 
     def check_against_the_log(self, task: str, seen: list[troupe.Event]) -> None:
         """What was seen is what is stored, but for the last words of attempts that died with the server."""

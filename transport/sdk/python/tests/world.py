@@ -14,7 +14,7 @@ CONTROL = os.environ.get("TROUPE_TEST_CONTROL", "")
 
 def control(verb: str) -> None:
     """Do something to the real server: kill it or start it."""
-    with urllib.request.urlopen(urllib.request.Request(f"{CONTROL}/{verb}", method="POST"), timeout=90):
+    with urllib.request.urlopen(urllib.request.Request(f"{CONTROL}/{verb}", method="POST"), timeout=300):
         pass
 
 

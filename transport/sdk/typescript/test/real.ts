@@ -8,21 +8,23 @@ const terminal = (e: TaskEvent | GapEvent) => e.type === "state" && ["succeeded"
 export const real: Cases = {
   "over kills nothing is missing and nothing comes twice": async ({ server, key, control }) => {
     const client = new Client({ server, key });
-    const { id } = await client.submit("demo.stream", { chunks: 400, interval: "2ms" }, { max_attempts: 100 });
-    const seen: (TaskEvent | GapEvent)[] = [];
     let kills = 0;
-    let killer = Promise.resolve();
-    for await (const e of client.follow(id)) {
-      seen.push(e);
-      if (e.type === "output" && (e.data.chunk as { i: number }).i === 30 && kills < 3) {
-        kills++;
-        killer = killer.then(() => control("kill")).then(() => control("start"));
+    // One that ends before its server is killed is too short for this machine.
+    for (let chunks = 400; kills < 3; chunks *= 2) {
+      const { id } = await client.submit("demo.stream", { chunks, interval: "2ms" }, { max_attempts: 100 });
+      const seen: (TaskEvent | GapEvent)[] = [];
+      let killer = Promise.resolve();
+      for await (const e of client.follow(id)) {
+        seen.push(e);
+        if (e.type === "output" && (e.data.chunk as { i: number }).i === 30 && kills < 3) {
+          kills++;
+          killer = killer.then(() => control("kill")).then(() => control("start"));
+        }
       }
+      await killer;
+      equal(terminal(seen.at(-1)!), true);
+      await checkAgainstLog(client, id, seen);
     }
-    await killer;
-    equal(kills, 3);
-    equal(terminal(seen.at(-1)!), true);
-    await checkAgainstLog(client, id, seen);
   },
 
   "a slow reader misses nothing": async ({ server, key }) => {

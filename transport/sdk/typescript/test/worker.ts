@@ -297,6 +297,7 @@ export const realWorker: Cases = {
     const reasons: string[] = [];
     const worker = new Worker({ server, key, slots: 2 }).task<string | null>("js.long", async (a) => {
       if (a.payload === "throw") throw new RangeError("r");
+      await a.text("begun");
       await new Promise((resolve) => a.signal.addEventListener("abort", resolve));
       reasons.push((a.signal.reason as Cancelled).reason);
       throw a.signal.reason;
@@ -306,7 +307,7 @@ export const realWorker: Cases = {
     let last;
     for await (const e of client.follow(id)) {
       if (e.type === "state") ({ state: last } = e.data);
-      if (last === "running") await client.cancel(id);
+      if (e.type === "output") await client.cancel(id);
     }
     equal([last, reasons], ["cancelled", ["cancelled"]]);
     const failed = await client.submit("js.long", "throw", { max_attempts: 1 });
