@@ -191,7 +191,7 @@ func (b *browser) send(session, method string, params any) (<-chan reply, error)
 	return answer, err
 }
 
-const patience = 2 * time.Minute // a loaded machine is slow, and nobody waits for what has come
+const patience = 5 * time.Minute // a loaded machine is slow, and nobody waits for what has come
 
 func (b *browser) call(session, method string, params any) json.RawMessage {
 	b.t.Helper()
@@ -248,8 +248,13 @@ func (b *browser) open(url string) *tab {
 	p.call("Page.addScriptToEvaluateOnNewDocument", object{"source": `
 		window.violations = [];
 		addEventListener("securitypolicyviolation", (e) => violations.push(e.violatedDirective + " " + e.blockedURI + " " + e.sample));
-		window.longest = 0;
-		new PerformanceObserver((l) => { for (const e of l.getEntries()) longest = Math.max(longest, e.duration); }).observe({ entryTypes: ["longtask"] });`})
+		window.most = 0; // lines that were drawn in one go
+		new MutationObserver((changes) => {
+			most = Math.max(most, changes.flatMap((c) => [...c.addedNodes]).filter((n) => n.classList?.contains("l")).length);
+		}).observe(document, { childList: true, subtree: true });
+		// What is said in passing stays: who looks for it may be slow.
+		const later = window.setTimeout;
+		window.setTimeout = (then, ...more) => String(then) === "() => node.remove()" ? 0 : later(then, ...more);`})
 	p.size(1440, 900)
 	p.call("Page.navigate", object{"url": url})
 	b.t.Cleanup(func() {

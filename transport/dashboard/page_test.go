@@ -168,14 +168,16 @@ func TestBrokenConnectionsResumeWithoutGapOrRepeat(t *testing.T) {
 	s.mu.Lock()
 	asked, left := s.asked, s.breaks
 	s.mu.Unlock()
-	if len(left) != 0 || len(asked) != 7 || asked[0] != "" || slices.Contains(asked[1:], "") {
-		t.Errorf("breaks left: %v; subscribed after %q, want 7 times, the first from the beginning", left, asked)
+	// On a slow machine the page may come back more often, also before it has seen anything.
+	begun := slices.IndexFunc(asked, func(after string) bool { return after != "" })
+	if len(left) != 0 || len(asked) < 7 || begun < 1 || slices.Contains(asked[begun:], "") {
+		t.Errorf("breaks left: %v; subscribed after %q, want 7 times or more, the first from the beginning", left, asked)
 	}
-	var longest float64
-	p.eval(`window.longest`, &longest)
-	t.Logf("the longest the page was busy: %.0f ms", longest)
-	if longest > 3_000 {
-		t.Errorf("the page stood still for %.0f ms", longest)
+	var most int
+	p.eval(`window.most`, &most)
+	t.Logf("drawn at once: %d lines at most", most)
+	if most < 2 || most > 1_500 {
+		t.Errorf("the page draws %d lines at once, and stands still for as long", most)
 	}
 	p.clean()
 }

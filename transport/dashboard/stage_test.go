@@ -455,7 +455,7 @@ func (w *watcher) write() {
 			code := w.code
 			s.mu.Unlock()
 			if code != 0 {
-				_ = w.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, "as the test wants"), time.Now().Add(time.Second))
+				_ = w.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, "as the test wants"), time.Now().Add(patience))
 			}
 			_ = w.conn.NetConn().Close()
 			return

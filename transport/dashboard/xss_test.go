@@ -61,7 +61,7 @@ const show = `window.show = async ({ texts, groups, failed, running, whole, talk
 	const $ = (selector) => document.querySelector(selector);
 	const says = (selector, text) => $(selector).textContent.includes(text);
 	const until = async (what, is) => {
-		for (const end = performance.now() + 60_000; ; await new Promise((r) => setTimeout(r, 10))) {
+		for (const end = performance.now() + 120_000; ; await new Promise((r) => setTimeout(r, 10))) {
 			try { if (is()) return; } catch {}
 			if (performance.now() > end) throw new Error("waited in vain: " + what.slice(0, 200) + " at " + location.hash.slice(0, 200));
 		}
