@@ -7,9 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/troupe-run/troupe/persistence/postgres/pgtest"
 	"github.com/troupe-run/troupe/persistence/redis/redistest"
 	"github.com/troupe-run/troupe/runtime/task"
 	"github.com/troupe-run/troupe/transport"
@@ -23,14 +21,15 @@ func TestCacheKeyAloneIsWrongUsage(t *testing.T) {
 // TestResultsAreSharedThroughRedisAndWithoutIt submits the same task to two nodes
 // again and again, while Redis is there, knows nothing, and is gone.
 func TestResultsAreSharedThroughRedisAndWithoutIt(t *testing.T) {
-	db, cache := pgtest.New(t), redistest.New(t)
-	binary, url := buildTroupe(t), db.Database(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Parallel()
+	cache := redistest.New(t)
+	binary, url := buildTroupe(t), database(t)
+	ctx, cancel := within(t)
 	defer cancel()
 	var nodes []*client.Client
 	var servers []string
 	for _, name := range []string{"a", "b"} {
-		v := newVictim(t, binary, "--store", url, "--redis", cache.URL(""), "--name", name)
+		v := newVictim(t, binary, "--store", url, "--redis", cache.URL(""), "--name", name, "--lease", noDeath)
 		v.start(t)
 		c, err := client.New("http://"+v.address, client.Options{})
 		if err != nil {

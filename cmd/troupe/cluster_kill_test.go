@@ -34,6 +34,7 @@ func TestClusterKill(t *testing.T) {
 	if s == 0 {
 		s = rand.Uint64()
 	}
+	t.Parallel()
 	t.Logf("-seed=%d -faults=%d", s, *faults)
 	random := rand.New(rand.NewPCG(s, 1))
 	db := pgtest.New(t)
@@ -44,17 +45,21 @@ func TestClusterKill(t *testing.T) {
 	for i := range nodes {
 		nodes[i] = newVictim(t, binary, "--store", url, "--lease", clusterLease.String(), "--name", "n"+strconv.Itoa(i),
 			"--max-crashes", strconv.Itoa(mostAttempts))
-		nodes[i].start(t)
 		addresses = append(addresses, nodes[i].address)
 	}
 	w := newWitness(t, balancer(t, addresses))
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute+time.Duration(*faults)*10*time.Second)
+	ctx, cancel := within(t, time.Duration(*faults)*20*time.Second)
 	t.Cleanup(w.watchers.Wait)
 	t.Cleanup(cancel) // before the wait above
 
 	c := &cluster{nodes: nodes, db: db, w: w, random: random}
-	c.ready(ctx, t)
+	nodes[0].start(t)
+	nodes[0].ready(ctx, t, w.client)
 	w.bound(ctx, t)
+	for _, n := range nodes[1:] {
+		n.start(t)
+	}
+	c.ready(ctx, t)
 	feeds, endFeeds := context.WithCancel(ctx)
 	defer endFeeds()
 	w.follow(feeds, &client.Filter{})
@@ -62,8 +67,8 @@ func TestClusterKill(t *testing.T) {
 		w.stream(ctx, "1500", mostAttempts, 10)
 	}
 	struck := map[string]int{}
-	for range *faults {
-		struck[c.cycle(ctx, t)]++
+	for n := range *faults {
+		struck[c.cycle(ctx, t, n%2 == 0)]++
 	}
 	c.ready(ctx, t)
 	w.submitting.Wait()
@@ -103,17 +108,20 @@ func (c *cluster) ready(ctx context.Context, t *testing.T) {
 				t.Fatalf("a node ended by itself:\n%s", n.said())
 			default:
 			}
-			within, cancel := context.WithTimeout(ctx, time.Second)
+			// A node knows within two seconds; a connection may lead nowhere.
+			soon, cancel := context.WithTimeout(ctx, 20*time.Second)
 			defer cancel()
-			return of.Ready(within) == nil
+			return of.Ready(soon) == nil
 		})
 	}
 }
 
-// cycle lets clients work and strikes under their hands; it says how.
-func (c *cluster) cycle(ctx context.Context, t *testing.T) string {
+// cycle lets clients work and strikes under their hands, or when what is watched has
+// been taken, too; it says how.
+func (c *cluster) cycle(ctx context.Context, t *testing.T, taken bool) string {
 	t.Helper()
 	struck := make(chan struct{})
+	before := c.w.answered.Load()
 	lines := c.w.lines(c.random, 200+c.random.IntN(600))
 	stall := len(lines)
 	if c.random.IntN(3) == 0 {
@@ -126,6 +134,9 @@ func (c *cluster) cycle(ctx context.Context, t *testing.T) string {
 	c.w.single(ctx, c.random)
 	for range 8 {
 		c.w.bounded(ctx, c.random)
+	}
+	if taken {
+		c.w.answers(ctx, t, before+2)
 	}
 	c.pause(ctx, t, c.random.Int64N(int64(600*time.Millisecond)))
 	victim := c.nodes[c.random.IntN(len(c.nodes))]
@@ -163,13 +174,7 @@ func (c *cluster) restart(t *testing.T) {
 
 func (c *cluster) pause(ctx context.Context, t *testing.T, d int64) {
 	t.Helper()
-	timer := time.NewTimer(time.Duration(d))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-		t.Fatal("out of time")
-	}
+	pause(ctx, t, time.Duration(d))
 }
 
 // balancer gives an address that leads to one of many: each connection to the
@@ -201,7 +206,7 @@ func forward(ctx context.Context, in net.Conn, addresses []string, first int) {
 	defer in.Close()
 	defer context.AfterFunc(ctx, func() { _ = in.Close() })()
 	for i := range addresses {
-		out, err := net.DialTimeout("tcp", addresses[(first+i)%len(addresses)], time.Second)
+		out, err := net.DialTimeout("tcp", addresses[(first+i)%len(addresses)], 20*time.Second)
 		if err != nil {
 			continue
 		}

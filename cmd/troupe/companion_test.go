@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/troupe-run/troupe/persistence/postgres/pgtest"
 	"github.com/troupe-run/troupe/persistence/redis/redistest"
 	"github.com/troupe-run/troupe/transport/client"
 )
@@ -15,17 +14,18 @@ import (
 // time, killed and held still, while clients submit and watch. Nothing may come of
 // that but time.
 func TestRedisMayForgetAndFall(t *testing.T) {
-	db, cache := pgtest.New(t), redistest.New(t)
+	t.Parallel()
+	cache := redistest.New(t)
 	binary := buildTroupe(t)
 	var addresses []string
-	url := db.Database(t)
+	url := database(t)
 	for _, name := range []string{"a", "b"} {
-		v := newVictim(t, binary, "--store", url, "--redis", cache.URL(""), "--submit-rate", "2000/s", "--name", name)
+		v := newVictim(t, binary, "--store", url, "--redis", cache.URL(""), "--submit-rate", "2000/s", "--name", name, "--lease", noDeath)
 		v.start(t)
 		addresses = append(addresses, v.address)
 	}
 	w := newWitness(t, balancer(t, addresses))
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := within(t)
 	t.Cleanup(w.watchers.Wait)
 	t.Cleanup(cancel)
 	await(ctx, t, "the nodes to be ready", func() bool { return w.client.Ready(ctx) == nil })

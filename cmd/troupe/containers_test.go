@@ -10,6 +10,7 @@ import (
 )
 
 func TestContainersAreServedWhereThereIsAnEngine(t *testing.T) {
+	t.Parallel()
 	c, err := readTest(t, nil, false, "--store", "memory:", "--docker", "unix://"+filepath.Join(t.TempDir(), "none"), "--container-image", "alpine")
 	if err != nil {
 		t.Fatal(err)

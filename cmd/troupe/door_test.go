@@ -18,7 +18,6 @@ import (
 
 	"github.com/gorilla/websocket"
 
-	"github.com/troupe-run/troupe/persistence/postgres/pgtest"
 	"github.com/troupe-run/troupe/transport/client"
 	"github.com/troupe-run/troupe/transport/ws"
 )
@@ -27,6 +26,7 @@ import (
 const everywhere = "0.0.0.0:0"
 
 func TestNobodyIsServedWhereOthersComeAndNoKeyIs(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	serve := func(args ...string) outcome {
 		return troupe(t, "", false, "", append([]string{"serve", "--data", dir, "--listen", everywhere}, args...)...)
@@ -34,8 +34,7 @@ func TestNobodyIsServedWhereOthersComeAndNoKeyIs(t *testing.T) {
 	wantStatus(t, serve(), exitUsage, "no credentials", "troupe keys create --local --data "+dir)
 	first := troupe(t, "", false, "", "keys", "create", "--local", "--data", dir, "--name", "first", "--scope", "admin", "--expires-in", "1h")
 	wantStatus(t, first, 0)
-	port := freePort(t)
-	server := serveAt(t, "http://127.0.0.1:"+port, http.DefaultClient, "--data", dir, "--listen", "0.0.0.0:"+port)
+	server := serveAt(t, "", http.DefaultClient, "--data", dir, "--listen", everywhere)
 	if status := statusOf(t, server+"/v1/tasks", ""); status != http.StatusUnauthorized {
 		t.Errorf("nobody gets %d", status)
 	}
@@ -51,17 +50,6 @@ func TestNobodyIsServedWhereOthersComeAndNoKeyIs(t *testing.T) {
 	if status := statusOf(t, server+"/readyz", ""); status != http.StatusOK {
 		t.Errorf("a probe gets %d", status)
 	}
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
 }
 
 func statusOf(t *testing.T, url, key string) int {
@@ -84,6 +72,7 @@ func statusOf(t *testing.T, url, key string) int {
 // A server on loopback is open until there is a key that may make others; then it is
 // closed, also after a restart, and the door does not open again by revoking it.
 func TestTheFirstAdminKeyClosesTheDoor(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	do := func(server string, args ...string) outcome { return troupe(t, server, false, "", args...) }
 	v := newVictim(t, buildTroupe(t), "--data", dir)
@@ -168,6 +157,7 @@ func TestSecretIsMadeOnceAndForItsOwner(t *testing.T) {
 }
 
 func TestTheServerSpeaksTLS(t *testing.T) {
+	t.Parallel()
 	dir, certs := t.TempDir(), t.TempDir()
 	certificates(t, certs, "one")
 	ca, err := os.ReadFile(filepath.Join(certs, "ca.pem"))
@@ -177,7 +167,7 @@ func TestTheServerSpeaksTLS(t *testing.T) {
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(ca)
 	https := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, ServerName: "one", MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true}}
-	address := "127.0.0.1:" + freePort(t)
+	address := ownAddress(t)
 	server := serveAt(t, "https://"+address, https, "--listen", address, "--data", dir, "--tls-cert", certs+"/one.pem", "--tls-key", certs+"/one-key.pem")
 	resp, err := https.Get(server + "/readyz")
 	if err != nil {
@@ -292,6 +282,7 @@ func TestANodeSaysWhereAPersonReachesIt(t *testing.T) {
 // Where workers have to show a certificate, a key alone makes nobody a worker; others
 // need none.
 func TestWorkersShowACertificate(t *testing.T) {
+	t.Parallel()
 	dir, certs := t.TempDir(), t.TempDir()
 	certificates(t, certs, "node", "worker")
 	first := troupe(t, "", false, "", "keys", "create", "--local", "--data", dir, "--name", "first", "--scope", "admin")
@@ -304,7 +295,7 @@ func TestWorkersShowACertificate(t *testing.T) {
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(ca)
 	trusting := &tls.Config{RootCAs: pool, ServerName: "node", MinVersion: tls.VersionTLS12}
-	address := "127.0.0.1:" + freePort(t)
+	address := ownAddress(t)
 	serveAt(t, "https://"+address, &http.Client{Transport: &http.Transport{TLSClientConfig: trusting}}, "--listen", address, "--data", dir,
 		"--tls-cert", certs+"/node.pem", "--tls-key", certs+"/node-key.pem", "--tls-client-ca", certs+"/ca.pem")
 	open := func(path, subprotocol string, with *tls.Config) (said string, code int) {
@@ -342,8 +333,9 @@ func TestWorkersShowACertificate(t *testing.T) {
 // A node that has no secret makes no keys, and does not start where none of those
 // there are would open anything. Namespaces and the audit log it has all the same.
 func TestANodeOfASharedStoreNeedsTheSecretForKeys(t *testing.T) {
-	url := pgtest.New(t).Database(t)
-	server := serveIn(t, "--store", url)
+	t.Parallel()
+	url := database(t)
+	server := serveIn(t, "--store", url, "--lease", noDeath)
 	wantStatus(t, troupe(t, server, false, "", "namespaces", "set", "acme", "--max-running", "3"), 0, `"max_running":3`)
 	wantStatus(t, troupe(t, server, false, "", "audit"), 0, "namespace.change")
 	wantStatus(t, troupe(t, server, false, "", "keys", "create", "--name", "k"), 1, "no such path")

@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"flag"
+	"fmt"
 	"os"
 	goruntime "runtime"
+	"strconv"
 	"testing"
 )
 
@@ -16,10 +19,27 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == workerChild {
 		os.Exit(workAt(os.Args[2]))
 	}
-	os.Exit(m.Run())
+	// A test here waits for servers most of the time, so that more of them run at once
+	// than there are processors.
+	flag.Parse()
+	said := false
+	flag.Visit(func(f *flag.Flag) { said = said || f.Name == "test.parallel" })
+	if !said {
+		if err := flag.Set("test.parallel", strconv.Itoa(max(4, goruntime.GOMAXPROCS(0)))); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
+	code := m.Run()
+	if err := closeShared(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
+	}
+	os.Exit(code)
 }
 
 func TestCommandsOfAServerThatBoundsThem(t *testing.T) {
+	t.Parallel()
 	args := []string{"--allow-exec", "--exec-allow", "/bin/sh", "--exec-allow", "/bin/echo"}
 	limit := "-1"
 	if goruntime.GOOS == "linux" { // elsewhere limits are refused

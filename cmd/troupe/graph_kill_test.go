@@ -27,29 +27,36 @@ const (
 // while a schedule fires every second. Nothing runs before its time, and what is to
 // be once is once.
 func TestGraphClusterKill(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	t.Parallel()
+	ctx, cancel := within(t)
 	defer cancel()
 	nodes, c := victims(ctx, t, 3)
-	if _, err := c.SetSchedule(ctx, transport.ScheduleBody{
-		Name: "tick", Every: "1s", CatchUp: "all", CatchUpLimit: 1000, Task: transport.Submission{Kind: "demo.echo", MaxAttempts: mostAttempts},
-	}); err != nil {
-		t.Fatal(err)
-	}
-	graph := randomGraph()
-	var lines bytes.Buffer
-	for _, s := range graph {
-		if err := json.NewEncoder(&lines).Encode(s); err != nil {
-			t.Fatal(err)
+	insist(ctx, t, func() error {
+		_, err := c.SetSchedule(ctx, transport.ScheduleBody{
+			Name: "tick", Every: "1s", CatchUp: "all", CatchUpLimit: 1000, Task: transport.Submission{Kind: "demo.echo", MaxAttempts: mostAttempts},
+		})
+		return err
+	})
+	var graph []transport.Submission
+	var batch transport.BatchSummary
+	insist(ctx, t, func() (err error) {
+		graph = randomGraph()
+		var lines bytes.Buffer
+		for _, s := range graph {
+			if err := json.NewEncoder(&lines).Encode(s); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	batch, err := c.Batch(ctx, &lines, func(transport.BatchLine) {})
-	if err != nil || batch.Accepted != graphTasks {
-		t.Fatalf("%+v, %v", batch, err)
-	}
-	callback, err := c.SetCallback(ctx, batch.BatchID, transport.Submission{Kind: "demo.echo", MaxAttempts: mostAttempts})
-	if err != nil {
-		t.Fatal(err)
-	}
+		if batch, err = c.Batch(ctx, &lines, func(transport.BatchLine) {}); err == nil && batch.Accepted != graphTasks {
+			err = fmt.Errorf("not all were taken: %+v", batch)
+		}
+		return err
+	})
+	var callback transport.Task
+	insist(ctx, t, func() (err error) {
+		callback, err = c.SetCallback(ctx, batch.BatchID, transport.Submission{Kind: "demo.echo", MaxAttempts: mostAttempts})
+		return err
+	})
 	for kill := range graphKills {
 		pause(ctx, t, rand.N(900*time.Millisecond))
 		n := nodes[kill%3]
@@ -58,13 +65,11 @@ func TestGraphClusterKill(t *testing.T) {
 		n.start(t)
 		n.ready(ctx, t, c)
 	}
-	if _, err := c.Result(ctx, callback.ID, time.Minute); err != nil {
-		t.Fatalf("the callback: %v", err)
-	}
+	outcomeOf(ctx, t, c, callback.ID)
 	last := judgeGraph(ctx, t, c, graph)
-	called, err := c.Get(ctx, callback.ID)
-	if err != nil || time.Time(*called.StartedAt).Before(last) {
-		t.Errorf("the callback began at %s, and the batch ended at %s; %v", time.Time(*called.StartedAt), last, err)
+	called := lookAt(ctx, t, c, callback.ID)
+	if time.Time(*called.StartedAt).Before(last) {
+		t.Errorf("the callback began at %s, and the batch ended at %s", time.Time(*called.StartedAt), last)
 	}
 	judgeTicks(ctx, t, c)
 }
@@ -95,9 +100,9 @@ func judgeGraph(ctx context.Context, t *testing.T, c *client.Client, graph []tra
 	t.Helper()
 	ended := map[string]time.Time{}
 	for _, s := range graph {
-		got, err := c.Get(ctx, s.ID)
-		if err != nil || got.State != task.Succeeded {
-			t.Fatalf("%s is %s, %v", s.ID, got.State, err)
+		got := lookAt(ctx, t, c, s.ID)
+		if got.State != task.Succeeded {
+			t.Fatalf("%s is %s", s.ID, got.State)
 		}
 		ended[s.ID] = time.Time(*got.FinishedAt)
 		for _, parent := range s.DependsOn {
@@ -115,11 +120,16 @@ func judgeGraph(ctx context.Context, t *testing.T, c *client.Client, graph []tra
 // judgeTicks looks whether each second since the schedule was made has its task.
 func judgeTicks(ctx context.Context, t *testing.T, c *client.Client) {
 	t.Helper()
+	await(ctx, t, "a schedule that does not fire", func() bool {
+		s, err := c.Schedule(ctx, "tick")
+		return err == nil && s.LastAt != nil && time.Time(*s.LastAt).Sub(time.Time(s.CreatedAt)) > graphKills*time.Second
+	})
 	closed := true
-	s, err := c.ChangeSchedule(ctx, "tick", transport.ScheduleChange{Paused: &closed})
-	if err != nil {
-		t.Fatal(err)
-	}
+	var s transport.Schedule
+	insist(ctx, t, func() (err error) {
+		s, err = c.ChangeSchedule(ctx, "tick", transport.ScheduleChange{Paused: &closed})
+		return err
+	})
 	seen := map[time.Time]int{}
 	for v, err := range c.List(ctx, url.Values{"kind": {"demo.echo"}}) {
 		if err != nil {

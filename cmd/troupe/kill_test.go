@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -44,6 +43,7 @@ const mostAttempts = 1000
 // what is left; the rules are in history_test.go. A seed repeats the choices but
 // not the run, as the machine's timing is its own.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	s := *killSeed
 	if s == 0 {
 		s = rand.Uint64()
@@ -54,7 +54,7 @@ func TestKill(t *testing.T) {
 	v := newVictim(t, buildTroupe(t))
 	w := newWitness(t, v.address)
 	c := w.client
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute+time.Duration(*cycles)*4*time.Second)
+	ctx, cancel := within(t, time.Duration(*cycles)*10*time.Second)
 	t.Cleanup(cancel)
 	t.Cleanup(w.watchers.Wait)
 	t.Cleanup(cancel) // before the wait above
@@ -67,8 +67,8 @@ func TestKill(t *testing.T) {
 	for range 3 { // live through all kills, or nearly
 		w.stream(ctx, "1500", min(20+10**cycles, mostAttempts), 10)
 	}
-	for range *cycles {
-		v.cycle(ctx, t, w, random)
+	for n := range *cycles {
+		v.cycle(ctx, t, w, random, n%2 == 0)
 	}
 	v.ready(ctx, t, c)
 	w.submitting.Wait()
@@ -98,33 +98,39 @@ type victim struct {
 	kills           int
 }
 
-// buildTroupe makes the program.
+// buildTroupe makes the program, once for all tests.
 func buildTroupe(t *testing.T) string {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), "troupe")
-	// As make build does, so that the one finds what the other has compiled.
-	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", binary, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
+	binary, err := shared.binary()
+	if err != nil {
+		t.Fatal(err)
 	}
 	return binary
+}
+
+func build() (string, error) {
+	dir, err := sharedDir()
+	if err != nil {
+		return "", err
+	}
+	binary := filepath.Join(dir, "troupe")
+	// As make build does, so that the one finds what the other has compiled.
+	build := exec.Command("go", "build", "-trimpath", "-o", binary, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build: %w\n%s", err, out)
+	}
+	return binary, nil
 }
 
 func newVictim(t *testing.T, binary string, args ...string) *victim {
 	t.Helper()
 	dir := t.TempDir()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	v := &victim{binary: binary, address: l.Addr().String(), data: filepath.Join(dir, "data")}
+	v := &victim{binary: binary, address: ownAddress(t), data: filepath.Join(dir, "data")}
 	if v.args = args; args == nil {
 		v.args = []string{"--data", v.data, "--max-crashes", strconv.Itoa(mostAttempts)}
 	}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	var err error
 	if v.log, err = os.Create(filepath.Join(dir, "log")); err != nil {
 		t.Fatal(err)
 	}
@@ -203,12 +209,12 @@ func (v *victim) ready(ctx context.Context, t *testing.T, c *client.Client) {
 }
 
 // cycle lets clients work, kills the server under their hands and starts it
-// again.
-func (v *victim) cycle(ctx context.Context, t *testing.T, w *witness, random *rand.Rand) {
+// again. Its life begins when it is there, or when it has taken what is watched:
+// a slow machine might else be done with it before it took anything.
+func (v *victim) cycle(ctx context.Context, t *testing.T, w *witness, random *rand.Rand, taken bool) {
 	t.Helper()
 	v.ready(ctx, t, w.client)
-	life := time.NewTimer(time.Duration(random.Int64N(int64(400 * time.Millisecond))))
-	defer life.Stop()
+	life := time.Duration(random.Int64N(int64(400 * time.Millisecond)))
 	killed := make(chan struct{})
 	lines := w.lines(random, 400+random.IntN(1200))
 	stall := len(lines) // where the client stops speaking until the server is dead
@@ -216,15 +222,15 @@ func (v *victim) cycle(ctx context.Context, t *testing.T, w *witness, random *ra
 		stall = random.IntN(len(lines))
 	}
 	w.submitting.Go(func() { w.batch(ctx, lines, stall, killed) })
+	before := w.answered.Load()
 	for range 2 {
 		w.stream(ctx, strconv.Itoa(200+random.IntN(200)), min(5+2**cycles, mostAttempts), random.IntN(20)-5)
 	}
 	w.single(ctx, random)
-	select {
-	case <-life.C:
-	case <-ctx.Done():
-		t.Fatal("out of time")
+	if taken {
+		w.answers(ctx, t, before+2)
 	}
+	pause(ctx, t, life)
 	v.mustKill(t)
 	close(killed)
 	v.start(t)
@@ -232,9 +238,7 @@ func (v *victim) cycle(ctx context.Context, t *testing.T, w *witness, random *ra
 		return
 	}
 	// Once more, while it is still finding out what the first death left.
-	short := time.NewTimer(time.Duration(random.Int64N(int64(150 * time.Millisecond))))
-	defer short.Stop()
-	<-short.C
+	pause(ctx, t, time.Duration(random.Int64N(int64(150*time.Millisecond))))
 	v.mustKill(t)
 	v.start(t)
 }
@@ -253,24 +257,6 @@ func (v *victim) integrity(ctx context.Context, t *testing.T) {
 	}
 }
 
-// await polls, for a minute at most.
-func await(ctx context.Context, t *testing.T, what string, done func() bool) {
-	t.Helper()
-	late := time.NewTimer(time.Minute)
-	defer late.Stop()
-	again := time.NewTicker(5 * time.Millisecond)
-	defer again.Stop()
-	for !done() {
-		select {
-		case <-again.C:
-		case <-late.C:
-			t.Fatal(what)
-		case <-ctx.Done():
-			t.Fatal(what)
-		}
-	}
-}
-
 // witness submits, watches and remembers.
 type witness struct {
 	client *client.Client
@@ -280,6 +266,7 @@ type witness struct {
 
 	submitting, watchers sync.WaitGroup
 	watching             atomic.Int64
+	answered             atomic.Int64 // submissions of streams, whatever became of them
 	reconnects           atomic.Int64
 	interrupted          int
 	refused              []error
@@ -433,6 +420,7 @@ func (w *witness) stream(ctx context.Context, chunks string, attempts, priority 
 	})
 	w.submitting.Go(func() {
 		v, ok := w.submit(ctx, s, n)
+		defer w.answered.Add(1)
 		if !ok {
 			return
 		}
@@ -444,6 +432,12 @@ func (w *witness) stream(ctx context.Context, chunks string, attempts, priority 
 	})
 }
 
+// answers waits until it is known of so many streams what became of them.
+func (w *witness) answers(ctx context.Context, t *testing.T, streams int64) {
+	t.Helper()
+	await(ctx, t, "streams that are neither taken nor refused", func() bool { return w.answered.Load() >= streams })
+}
+
 // Of these at most so many run at once, in the whole cluster.
 const (
 	boundPool, boundQueue   = "tokens", "narrow"
@@ -451,7 +445,8 @@ const (
 	boundKeys, mostOfAKey   = 3, 2
 )
 
-// bound sets limits, of which every node knows within a second.
+// bound sets limits. The node that is asked knows them at once, and those that
+// start later.
 func (w *witness) bound(ctx context.Context, t *testing.T) {
 	t.Helper()
 	if _, err := w.client.SetQueue(ctx, boundQueue, transport.QueueChange{Concurrency: new(mostInQueue)}); err != nil {
@@ -464,9 +459,6 @@ func (w *witness) bound(ctx context.Context, t *testing.T) {
 	for i := range boundKeys {
 		w.h.limits["key "+strconv.Itoa(i)] = mostOfAKey
 	}
-	known := time.NewTimer(time.Second)
-	defer known.Stop()
-	<-known.C
 }
 
 // bounded submits a task that speaks under one, two or all of the limits.

@@ -80,6 +80,7 @@ func TestSourcesAreListsOfSecrets(t *testing.T) {
 }
 
 func TestServedSourcesAndProvidersAreThere(t *testing.T) {
+	t.Parallel()
 	c, err := readTest(t, nil, false, "--store", "memory:", "--sql-source", "lite=sqlite:"+filepath.Join(t.TempDir(), "none.db"), "--llm-provider", "try=fake:")
 	if err != nil {
 		t.Fatal(err)

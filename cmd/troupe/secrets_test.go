@@ -5,13 +5,11 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/troupe-run/troupe/persistence/postgres/pgtest"
 	"github.com/troupe-run/troupe/persistence/redis/redistest"
@@ -23,14 +21,7 @@ import (
 // ends it.
 func serveUnder(t *testing.T, env map[string]string, args ...string) (server string, said *tty, stop func()) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	address := ownAddress(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	said = &tty{}
 	ended := make(chan int, 1)
@@ -48,15 +39,16 @@ func serveUnder(t *testing.T, env map[string]string, args ...string) (server str
 	if err != nil {
 		t.Fatal(err)
 	}
-	wait, done := context.WithTimeout(t.Context(), 30*time.Second)
-	defer done()
-	await(wait, t, "a server that does not come up: "+said.String(), func() bool { return c.Ready(wait) == nil })
+	if !comes(ctx, func() bool { return c.Ready(ctx) == nil }) {
+		t.Fatalf("a server that does not come up: %s", said.String())
+	}
 	return server, said, stop
 }
 
 // TestNoSecretComesToLight puts secrets wherever the server takes one, has things go
 // well and badly, and looks for them in all that it says and keeps.
 func TestNoSecretComesToLight(t *testing.T) {
+	t.Parallel()
 	const canary = "CANARY-7c41f0"
 	key := base64.StdEncoding.EncodeToString([]byte(canary + strings.Repeat("k", 32-len(canary))))
 	db, beside := pgtest.New(t), redistest.New(t, "--requirepass", canary)
@@ -65,7 +57,7 @@ func TestNoSecretComesToLight(t *testing.T) {
 		"TROUPE_REDIS":           beside.URL(":" + canary),
 		"TROUPE_ENCRYPTION_KEYS": "2026 " + key,
 	}
-	server, said, stop := serveUnder(t, env, "--log-level", "debug", "--log-format", "json", "--redact", "$..token")
+	server, said, stop := serveUnder(t, env, "--log-level", "debug", "--log-format", "json", "--redact", "$..token", "--lease", noDeath)
 	say := `{"say":"` + canary + `"}`
 	wantStatus(t, troupe(t, server, false, "", "submit", "demo.echo", say, "--cache", "1h", "--wait"), exitOK, canary)
 	wantStatus(t, troupe(t, server, false, "", "submit", "demo.echo", say, "--cache", "1h", "--wait"), exitOK, canary)
@@ -120,9 +112,7 @@ func TestNoSecretComesToLight(t *testing.T) {
 // awaitKept waits for a result in Redis, which comes a moment after its task has ended.
 func awaitKept(t *testing.T, beside *redistest.Server, password string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	await(ctx, t, "a result in Redis", func() bool {
+	await(t.Context(), t, "a result in Redis", func() bool {
 		return strings.Contains(beside.Do(t, "-a", password, "--no-auth-warning", "KEYS", "*"), "result")
 	})
 }
@@ -143,6 +133,7 @@ func fetch(t *testing.T, url string) string {
 
 // TestWhatIsWrongWithASecretDoesNotShowIt starts servers that cannot start.
 func TestWhatIsWrongWithASecretDoesNotShowIt(t *testing.T) {
+	t.Parallel()
 	const canary = "CANARY7c41f0"
 	for name, env := range map[string]map[string]string{
 		"no such store":       {"TROUPE_STORE": "mysql://user:" + canary + "@host/db"},
@@ -156,7 +147,7 @@ func TestWhatIsWrongWithASecretDoesNotShowIt(t *testing.T) {
 	} {
 		for _, args := range [][]string{{"serve", "--listen", "127.0.0.1:0", "--data", t.TempDir(), "--log-level", "debug"}, {"serve", "--print-config"}} {
 			var said tty
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := within(t)
 			status := run(ctx, args, terminal{
 				in: strings.NewReader(""), out: &said, err: &said, width: func() int { return 80 }, env: func(name string) string { return env[name] },
 			})
@@ -173,6 +164,7 @@ func TestWhatIsWrongWithASecretDoesNotShowIt(t *testing.T) {
 
 // TestRedactedIsNowhere has a task say what a path names.
 func TestRedactedIsNowhere(t *testing.T) {
+	t.Parallel()
 	server := serveIn(t, "--redact", "$.data,$..secret", "--redact", "$.more")
 	got := troupe(t, server, false, "", "submit", "demo.stream", `{"chunks":2,"size":20}`, "--follow")
 	wantStatus(t, got, exitOK, `"data":"[redacted]"`, `"i":1`)
@@ -210,6 +202,7 @@ func TestEncryptionSettings(t *testing.T) {
 // TestATaskWaitsForItsKey stops a server under a task that waits, and starts it without
 // the key, with another, and with both.
 func TestATaskWaitsForItsKey(t *testing.T) {
+	t.Parallel()
 	const one, two = "2025 MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=", "2026 YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY="
 	dir := t.TempDir()
 	start := func(keys string) (server string, said *tty, stop func()) {
@@ -224,17 +217,15 @@ func TestATaskWaitsForItsKey(t *testing.T) {
 	for _, keys := range []string{"", two} {
 		server, said, stop := start(keys)
 		wantStatus(t, troupe(t, server, false, "", "queues", "resume", "default"), exitOK)
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-		await(ctx, t, "a word on the key in the log", func() bool {
+		await(t.Context(), t, "a word on the key in the log", func() bool {
 			return strings.Contains(said.String(), id) && strings.Contains(said.String(), "key 2025")
 		})
-		cancel()
 		// Others are not held up.
 		wantStatus(t, troupe(t, server, false, "", "submit", "demo.echo", `"another"`, "--wait"), exitOK, "another")
 		stop()
 	}
 	server, _, _ = start(two + "," + one)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := within(t)
 	defer cancel()
 	c, err := client.New(server, client.Options{})
 	if err != nil {
@@ -249,6 +240,7 @@ func TestATaskWaitsForItsKey(t *testing.T) {
 // TestNoCredentialComesToLight shows good credentials and bad ones wherever one may be
 // shown, and looks for them in all that the server says and keeps.
 func TestNoCredentialComesToLight(t *testing.T) {
+	t.Parallel()
 	const canary = "CANARY-7c41f0-"
 	dir, secret := t.TempDir(), canary+strings.Repeat("s", 32)
 	first := troupe(t, "", false, "", "keys", "create", "--local", "--data", dir, "--secret", secret, "--name", "first", "--scope", "admin")

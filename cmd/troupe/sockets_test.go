@@ -56,7 +56,7 @@ func (p *town) socket(t *testing.T, v visitor, path, subprotocol string) (s *tal
 }
 
 func (s *talk) read() (w word, err error) {
-	_ = s.SetReadDeadline(time.Now().Add(time.Minute))
+	_ = s.SetReadDeadline(time.Now().Add(patience))
 	_, raw, err := s.ReadMessage()
 	if err == nil {
 		err = json.Unmarshal(raw, &w)
@@ -117,6 +117,7 @@ func asked(t *testing.T, method, task string) string {
 
 // TestAuthorizationMatrixOfSockets asks for every method of the sockets as everybody.
 func TestAuthorizationMatrixOfSockets(t *testing.T) {
+	t.Parallel()
 	p := newTown(t)
 	sockets := map[string][2]string{"watcher": {"/v1/ws", ws.Subprotocol}, "worker": {"/v1/worker", ws.WorkerSubprotocol}}
 	cells := 0
@@ -189,6 +190,7 @@ func (p *town) another(t *testing.T, scopes ...access.Scope) (visitor, string) {
 // What is open ends soon after the credential that opened it, whatever it is; and a
 // session goes on whose credential was renewed in time.
 func TestWhatIsOpenEndsWithItsCredential(t *testing.T) {
+	t.Parallel()
 	p := newTown(t)
 	b := p.belongings(t)
 	v, id := p.another(t, access.TasksRead, access.TasksWrite, access.Workers)
@@ -244,7 +246,7 @@ func TestWhatIsOpenEndsWithItsCredential(t *testing.T) {
 
 	v, id = p.another(t, access.TasksRead)
 	expiring, _ := p.socket(t, v, "/v1/ws", ws.Subprotocol)
-	p.expire(t, id, time.Now().Add(time.Second))
+	p.expire(t, id)
 	if code := expiring.closed(); code != 4401 {
 		t.Errorf("a socket whose key expired ended with %d", code)
 	}
@@ -252,6 +254,7 @@ func TestWhatIsOpenEndsWithItsCredential(t *testing.T) {
 
 // A ticket opens one socket, once.
 func TestATicketOpensOneSocket(t *testing.T) {
+	t.Parallel()
 	p := newTown(t)
 	ticket, err := p.as(t, p.visitor(t, "acme reader").key).Ticket(t.Context())
 	if err != nil {

@@ -10,7 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/troupe-run/troupe/persistence/postgres/pgtest"
+	"github.com/google/uuid"
+
 	"github.com/troupe-run/troupe/runtime/task"
 	"github.com/troupe-run/troupe/transport"
 	"github.com/troupe-run/troupe/transport/client"
@@ -26,20 +27,22 @@ const (
 // steps run, sleep and wait for signals on whichever node there is. No step that
 // was done is done again, and every task takes the first signal it was sent.
 func TestStepsClusterKill(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	t.Parallel()
+	ctx, cancel := within(t)
 	defer cancel()
 	nodes, c := victims(ctx, t, 2)
 	var ids []string
 	for i := range steppers {
 		payload := fmt.Sprintf(`{"steps":%d,"duration":"%dms","sleep":"%dms","wait_for":"go"}`, stepsOfEach, 20*(i%4), []int{0, 1200, 50}[i%3])
-		s, _, err := c.Submit(ctx, transport.Submission{
-			Kind: "demo.steps", Payload: json.RawMessage(payload), MaxAttempts: mostAttempts,
-			Retry: &transport.RetrySubmission{Initial: "10ms", Max: "10ms"},
+		id := uuid.Must(uuid.NewV7()).String()
+		insist(ctx, t, func() error {
+			_, _, err := c.Submit(ctx, transport.Submission{
+				ID: id, Kind: "demo.steps", Payload: json.RawMessage(payload), MaxAttempts: mostAttempts,
+				Retry: &transport.RetrySubmission{Initial: "10ms", Max: "10ms"},
+			})
+			return err
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ids = append(ids, s.ID)
+		ids = append(ids, id)
 	}
 	for kill := range stepKills {
 		pause(ctx, t, rand.N(900*time.Millisecond))
@@ -48,11 +51,12 @@ func TestStepsClusterKill(t *testing.T) {
 		for i, id := range ids {
 			if i%stepKills == kill { // through the node that lives
 				for v := range 2 {
-					if err := c.Signal(ctx, id, "go", json.RawMessage(strconv.Itoa(v))); err != nil {
-						t.Error(err)
-					}
+					insist(ctx, t, func() error { return c.Signal(ctx, id, "go", json.RawMessage(strconv.Itoa(v))) })
 				}
 			}
+		}
+		if kill < len(nodes) { // each node has its part in it
+			outcomeOf(ctx, t, c, ids[kill])
 		}
 		pause(ctx, t, rand.N(2*clusterLease))
 		n.start(t)
@@ -61,11 +65,7 @@ func TestStepsClusterKill(t *testing.T) {
 	ranOn := map[string]bool{}
 	most := 0
 	for _, id := range ids {
-		result, err := c.Result(ctx, id, time.Minute)
-		if err != nil {
-			t.Fatalf("%s: %v", id, err)
-		}
-		most = max(most, judgeSteps(ctx, t, c, id, result, ranOn))
+		most = max(most, judgeSteps(ctx, t, c, id, outcomeOf(ctx, t, c, id), ranOn))
 	}
 	if len(ranOn) != len(nodes) {
 		t.Errorf("all ran on %v", ranOn)
@@ -131,11 +131,11 @@ func victims(ctx context.Context, t *testing.T, count int, more ...func(node int
 	if testing.Short() {
 		t.Skip("it kills processes for a while")
 	}
-	database, binary := pgtest.New(t).Database(t), buildTroupe(t)
+	url, binary := database(t), buildTroupe(t)
 	var nodes []*victim
 	var addresses []string
 	for i := range count {
-		args := []string{"--store", database, "--lease", clusterLease.String(), "--name", "n" + strconv.Itoa(i), "--max-crashes", strconv.Itoa(mostAttempts)}
+		args := []string{"--store", url, "--lease", clusterLease.String(), "--name", "n" + strconv.Itoa(i), "--max-crashes", strconv.Itoa(mostAttempts)}
 		for _, f := range more {
 			args = append(args, f(i)...)
 		}

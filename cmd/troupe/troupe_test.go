@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -46,7 +47,7 @@ type outcome struct {
 // troupe runs a command against a server, off a terminal unless person.
 func troupe(tb testing.TB, server string, person bool, stdin string, args ...string) outcome {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var out, errs tty
 	status := run(ctx, args, terminal{
@@ -65,18 +66,12 @@ func troupe(tb testing.TB, server string, person bool, stdin string, args ...str
 // serveIn starts "troupe serve" in this process, and stops it with the test.
 func serveIn(tb testing.TB, args ...string) (server string) {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	address := l.Addr().String()
-	if err := l.Close(); err != nil {
-		tb.Fatal(err)
-	}
+	address := ownAddress(tb)
 	return serveAt(tb, "http://"+address, http.DefaultClient, append([]string{"--listen", address}, args...)...)
 }
 
-// serveAt is serveIn for who says where it listens, and how to reach it there.
+// serveAt is serveIn for who says where it listens, and how to reach it there; where
+// server is empty, it says so itself.
 func serveAt(tb testing.TB, server string, by *http.Client, args ...string) string {
 	tb.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -92,20 +87,24 @@ func serveAt(tb testing.TB, server string, by *http.Client, args ...string) stri
 			tb.Errorf("serve ended with %d: %s", status, errs.String())
 		}
 	})
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	if !comes(ctx, func() bool {
+		if said := greeting.FindStringSubmatch(errs.String()); server == "" && said != nil {
+			server = said[1]
+		}
 		resp, err := by.Get(server + "/readyz")
-		if err == nil {
-			_ = resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return server
-			}
+		if err != nil {
+			return false
 		}
-		if time.Now().After(deadline) {
-			tb.Fatalf("the server does not come up: %s", errs.String())
-		}
-		time.Sleep(5 * time.Millisecond)
+		_ = resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	}) {
+		tb.Fatalf("the server does not come up: %s", errs.String())
 	}
+	return server
 }
+
+// greeting has the address of a server in it.
+var greeting = regexp.MustCompile(`Troupe \S+ serves (\S+) `)
 
 func wantStatus(t *testing.T, got outcome, status int, texts ...string) {
 	t.Helper()
@@ -120,6 +119,7 @@ func wantStatus(t *testing.T, got outcome, status int, texts ...string) {
 }
 
 func TestCommandsAgainstAServer(t *testing.T) {
+	t.Parallel()
 	server := serveIn(t, "--allow-exec")
 	do := func(args ...string) outcome { return troupe(t, server, false, "", args...) }
 	person := func(args ...string) outcome { return troupe(t, server, true, "", args...) }
@@ -232,6 +232,7 @@ func TestCommandsAgainstAServer(t *testing.T) {
 }
 
 func TestBatchSubmitsEveryLine(t *testing.T) {
+	t.Parallel()
 	server := serveIn(t)
 	file := filepath.Join(t.TempDir(), "tasks.ndjson")
 	lines := strings.Repeat(`{"kind":"demo.echo","payload":1}`+"\n", 500) + "nonsense\n\n" + `{"kind":"Bad Kind"}` + "\n"
@@ -252,6 +253,7 @@ func TestBatchSubmitsEveryLine(t *testing.T) {
 }
 
 func TestWatchDrawsALinePerTask(t *testing.T) {
+	t.Parallel()
 	server := serveIn(t)
 	a := strings.TrimSpace(troupe(t, server, false, "", "submit", "demo.sleep", `{"duration":"300ms","steps":10}`).out)
 	b := strings.TrimSpace(troupe(t, server, false, "", "submit", "demo.flaky", `{"failures":1}`, "--max-attempts", "1").out)
@@ -304,6 +306,7 @@ func TestWrongUse(t *testing.T) {
 }
 
 func TestNoServer(t *testing.T) {
+	t.Parallel()
 	got := troupe(t, "http://127.0.0.1:9", false, "", "ls")
 	wantStatus(t, got, 1, "no server answers at http://127.0.0.1:9", "troupe serve")
 	wantStatus(t, troupe(t, "http://127.0.0.1:9", false, "", "watch"), 1, "no server answers")
@@ -312,6 +315,7 @@ func TestNoServer(t *testing.T) {
 
 // Where no server answers and none was named, a task gets a node of its own.
 func TestFirstCommandNeedsNoServer(t *testing.T) {
+	t.Parallel()
 	if l, err := net.Listen("tcp", "127.0.0.1:8080"); err != nil {
 		t.Logf("something listens on the default address; named servers are tested elsewhere")
 	} else if err := l.Close(); err != nil {
@@ -338,6 +342,7 @@ func TestFirstCommandNeedsNoServer(t *testing.T) {
 }
 
 func TestMigrateMakesTheSchema(t *testing.T) {
+	t.Parallel()
 	data := filepath.Join(t.TempDir(), "data")
 	wantStatus(t, troupe(t, "", false, "", "serve", "--no-migrate", "--data", data, "--listen", "127.0.0.1:0"), 1, "schema")
 	wantStatus(t, troupe(t, "", false, "", "migrate", "--data", data), 0, "up to date")

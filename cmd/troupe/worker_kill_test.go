@@ -95,7 +95,8 @@ func TestWorkerKill(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it kills processes for a while")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute+time.Duration(*workerTasks)*30*time.Millisecond)
+	t.Parallel()
+	ctx, cancel := within(t, time.Duration(*workerTasks)*100*time.Millisecond)
 	defer cancel()
 	binary := buildTroupe(t)
 	v := newVictim(t, binary)
@@ -124,7 +125,11 @@ func TestWorkerKill(t *testing.T) {
 		}
 		return live == 0
 	}
-	for !ended() {
+	await(ctx, t, "workers that run nothing", func() bool {
+		s, err := c.Stats(ctx)
+		return err == nil && s.Counts[task.Running.String()] > 0
+	})
+	for killed == 0 || !ended() {
 		pause(ctx, t, 50*time.Millisecond+rand.N(250*time.Millisecond))
 		if rand.IntN(6) == 0 {
 			v.mustKill(t)
