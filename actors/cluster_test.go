@@ -217,6 +217,38 @@ func TestWatcherGoesOnWhenTheHolderDies(t *testing.T) {
 	})
 }
 
+// TestNodeJoinsAStoreThatIsAwayForAMoment has it not answer, and then break off with
+// the row of the node written.
+func TestNodeJoinsAStoreThatIsAwayForAMoment(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		store, w := memory.NewShared(), newWires()
+		tries := 0
+		store.Hook(memory.Hooks{
+			Before: func(call string, _ []task.Mutation) error {
+				if call == "Renew" {
+					if tries++; tries == 1 {
+						return task.ErrUnavailable
+					}
+				}
+				return nil
+			},
+			After: func(call string, _ []task.Mutation) error {
+				if call == "Renew" && tries == 2 {
+					return task.ErrUnknown
+				}
+				return nil
+			},
+		})
+		n := peer(t, store, w, "a")
+		if tries != 3 || n.Incarnation() != 2 {
+			t.Errorf("it joined with try %d, as incarnation %d", tries, n.Incarnation())
+		}
+		n.Handle("echo", func(_ context.Context, j *Job) (json.RawMessage, error) { return j.Task.Payload, nil })
+		awaitState(t, n, submitOne(t, n, "echo", `1`).ID, task.Succeeded)
+	})
+}
+
 func TestAnyNodeCancelsAndExplains(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		t.Helper()

@@ -127,7 +127,10 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	for began := time.Now(); ; {
 		n, err := launch(ctx, cfg, m)
-		if err == nil || cfg.Line == nil || !errors.Is(err, task.ErrUnavailable) || time.Since(began) > joinWithin {
+		// A row that may be there for all we know is buried with its lease; the next one
+		// is another.
+		away := errors.Is(err, task.ErrUnavailable) || errors.Is(err, task.ErrUnknown)
+		if err == nil || cfg.Line == nil || !away || time.Since(began) > joinWithin {
 			return n, err
 		}
 		cfg.Log.Warn("cannot join the other nodes yet", "error", err)
