@@ -325,7 +325,7 @@ func TestThroughNginx(t *testing.T) {
 	nodes := make([]*victim, clusterNodes)
 	var addresses []string
 	for i := range nodes {
-		nodes[i] = newVictim(t, binary, "--store", url, "--lease", "2s", "--name", "n"+strconv.Itoa(i), "--max-crashes", strconv.Itoa(mostAttempts))
+		nodes[i] = newVictim(t, binary, "--store", url, "--lease", clusterLease.String(), "--name", "n"+strconv.Itoa(i), "--max-crashes", strconv.Itoa(mostAttempts))
 		nodes[i].start(t)
 		addresses = append(addresses, nodes[i].address)
 	}
@@ -339,7 +339,7 @@ func TestThroughNginx(t *testing.T) {
 
 	// More than Nginx holds of a body once the answer has begun.
 	oneOf(t, 5, func() error {
-		many, before := w.lines(c.random, 10_000), len(w.h.acked)
+		many, before := w.lines(c.random, 6_000), len(w.h.acked)
 		w.batch(ctx, many, len(many), nil)
 		if taken := len(w.h.acked) - before; taken != len(many) { // a node may have stood still past its lease
 			return fmt.Errorf("%d of %d lines were taken", taken, len(many))

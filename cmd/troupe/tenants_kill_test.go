@@ -59,7 +59,7 @@ func TestANamespaceRunsNoMoreThanItMayOnAClusterThatDies(t *testing.T) {
 	var nodes []*victim
 	var at []*client.Client
 	for _, name := range []string{"a", "b"} {
-		v := newVictim(t, binary, "--store", url, "--name", name, "--lease", "2s", "--max-crashes", strconv.Itoa(mostAttempts))
+		v := newVictim(t, binary, "--store", url, "--name", name, "--lease", clusterLease.String(), "--max-crashes", strconv.Itoa(mostAttempts))
 		v.start(t)
 		c, err := client.New("http://"+v.address, client.Options{})
 		if err != nil {
