@@ -16,7 +16,8 @@ func (n *Node) burdenOf(sub task.Submission) burden {
 	b := burden{tasks: 1}
 	if n.Tenant(sub.Spec.Namespace).Bytes > 0 {
 		step := task.New(sub.Spec, n.now(), 0)
-		b.bytes = task.Mutation{Op: task.Insert, Task: step.Task, Events: step.Events}.Bytes()
+		m := task.Mutation{Op: task.Insert, Task: step.Task, Events: step.Events}
+		b.bytes = m.Bytes()
 	}
 	return b
 }

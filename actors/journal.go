@@ -92,8 +92,8 @@ func (j *journal) Receive(ctx actor.Context) {
 		j.commit(ctx) // after a crash: what had been gathered
 	case write:
 		o := owed{acks: []ack{{pid: ctx.Sender(), token: msg.token}}}
-		if j.broken && refusable(&msg.m) {
-			j.answer(ctx, &msg.m, o, task.Outcome{Err: task.ErrUnavailable})
+		if j.broken && refusable(msg.m) {
+			j.answer(ctx, msg.m, o, task.Outcome{Err: task.ErrUnavailable})
 			return
 		}
 		j.gather(msg.m, o)
@@ -112,10 +112,10 @@ func (j *journal) Receive(ctx actor.Context) {
 
 func (j *journal) submit(ctx actor.Context, msg submit) {
 	r := &reply{to: ctx.Sender(), results: make([]task.Submitted, len(msg.ms)), missing: len(msg.ms)}
-	for i, m := range msg.ms {
-		o := owed{reply: r, index: i}
+	for i := range msg.ms {
+		m, o := &msg.ms[i], owed{reply: r, index: i}
 		if j.broken {
-			j.answer(ctx, &m, o, task.Outcome{Err: task.ErrUnavailable})
+			j.answer(ctx, m, o, task.Outcome{Err: task.ErrUnavailable})
 			continue
 		}
 		j.gather(m, o)
@@ -125,10 +125,10 @@ func (j *journal) submit(ctx actor.Context, msg submit) {
 
 // gather adds a write to the coming batch, melting it into an earlier one of
 // the same task where one row and one segment can say both.
-func (j *journal) gather(m task.Mutation, o owed) {
+func (j *journal) gather(next *task.Mutation, o owed) {
 	b := j.gathering
-	if i, ok := b.byTask[m.Task.ID]; ok && melts(&b.ms[i], &m) {
-		earlier := &b.ms[i]
+	if i, ok := b.byTask[next.Task.ID]; ok && melts(&b.ms[i], next) {
+		m, earlier := *next, &b.ms[i]
 		m.Guard = earlier.Guard
 		m.Events = append(earlier.Events, m.Events...)
 		m.Give = append(earlier.Give, m.Give...)
@@ -141,7 +141,7 @@ func (j *journal) gather(m task.Mutation, o owed) {
 		b.owed[i].acks = append(b.owed[i].acks, o.acks...)
 		return
 	}
-	b.add(m, o)
+	b.add(next, o)
 }
 
 // melts says whether two saves can be one: the second was decided on the row
@@ -186,7 +186,7 @@ func (b *batch) split(after *batch) *batch {
 		fits++
 	}
 	for i := fits; i < len(b.ms); i++ {
-		after.add(b.ms[i], b.owed[i])
+		after.add(&b.ms[i], b.owed[i])
 	}
 	clear(b.ms[fits:])
 	clear(b.owed[fits:])
@@ -255,9 +255,10 @@ func refusable(m *task.Mutation) bool { return m.Op != task.Save }
 // refuse tells in a batch who may come again why, and returns what is left of it.
 func (j *journal) refuse(ctx actor.Context, b *batch, why error) *batch {
 	rest := newBatch()
-	for i, m := range b.ms {
-		if refusable(&m) {
-			j.answer(ctx, &m, b.owed[i], task.Outcome{Err: why})
+	for i := range b.ms {
+		m := &b.ms[i]
+		if refusable(m) {
+			j.answer(ctx, m, b.owed[i], task.Outcome{Err: why})
 			continue
 		}
 		rest.add(m, b.owed[i])
@@ -265,10 +266,10 @@ func (j *journal) refuse(ctx actor.Context, b *batch, why error) *batch {
 	return rest
 }
 
-func (b *batch) add(m task.Mutation, o owed) {
+func (b *batch) add(m *task.Mutation, o owed) {
 	b.byTask[m.Task.ID] = len(b.ms)
-	b.ms, b.owed = append(b.ms, m), append(b.owed, o)
-	b.bytes += size(&m)
+	b.ms, b.owed = append(b.ms, *m), append(b.owed, o)
+	b.bytes += size(m)
 }
 
 // emptied keeps only the batch's memory, and that only while it is not much.
@@ -291,7 +292,7 @@ func (j *journal) settle(ctx actor.Context, b *batch, outcomes []task.Outcome) {
 	for i := range b.ms {
 		m, o, out := &b.ms[i], b.owed[i], outcomes[i]
 		if !refusable(m) && errors.Is(out.Err, task.ErrUnavailable) {
-			j.gather(*m, o) // set apart from a batch that was stored, and not stored itself
+			j.gather(m, o) // set apart from a batch that was stored, and not stored itself
 			continue
 		}
 		j.answer(ctx, m, o, out)

@@ -21,7 +21,7 @@ type (
 	// write is a change by who holds the task, or by anybody for a task nobody
 	// holds. The answer is wrote.
 	write struct {
-		m     task.Mutation
+		m     *task.Mutation // nobody's to change from here on
 		token uint64
 	}
 	// submit stores new tasks, already admitted. The answer is submitted.

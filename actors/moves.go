@@ -22,7 +22,7 @@ type moves struct {
 
 func (c *claimer) move(ctx actor.Context, of *moves, s task.Step) {
 	of.open++
-	ctx.Request(c.node.journal, write{m: s.Mutation(), token: of.token})
+	ctx.Request(c.node.journal, write{m: new(s.Mutation()), token: of.token})
 }
 
 // moved looks again once all that was found is stored, if there may be more.

@@ -192,7 +192,7 @@ func (p *places) runs(l task.Lane) bool {
 // leave gives those tasks back that a claim got and that can never run here, and
 // remembers to leave their lanes to others.
 func (p *places) leave(ctx actor.Context, claimed []task.Task) (rest []task.Task) {
-	rest = claimed[:0:0]
+	rest = claimed[:0]
 	for _, t := range claimed {
 		l := t.Lane()
 		if p.runs(l) {
@@ -203,7 +203,7 @@ func (p *places) leave(ctx actor.Context, claimed []task.Task) (rest []task.Task
 			clear(p.unfit)
 		}
 		p.unfit[l] = true
-		ctx.Send(p.node.journal, write{m: t.Release().Mutation()})
+		ctx.Send(p.node.journal, write{m: new(t.Release().Mutation())})
 	}
 	return rest
 }

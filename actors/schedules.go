@@ -125,7 +125,7 @@ func (n *Node) fire(ctx context.Context, s task.Schedule, now time.Time) error {
 		// Somebody's newer version took it, or the database of zones has changed.
 		n.log.Error("a schedule is not understood, and is paused", "schedule", s.Name, "error", err)
 		s.Paused, s.Next = true, time.Time{}
-		_, err := n.ChangeSchedule(ctx, task.Mutation{Op: task.SetSchedule, Schedule: s})
+		_, err := n.ChangeSchedule(ctx, task.Mutation{Op: task.SetSchedule, Schedule: new(s)})
 		return err
 	}
 	ticks := ticksOf(s, rule, now)
@@ -141,7 +141,7 @@ func (n *Node) fire(ctx context.Context, s task.Schedule, now time.Time) error {
 	next := s.Within(rule.Next(now))
 	if len(ticks) == 0 {
 		s.Next = next
-		_, err := n.ChangeSchedule(ctx, task.Mutation{Op: task.SetSchedule, Schedule: s})
+		_, err := n.ChangeSchedule(ctx, task.Mutation{Op: task.SetSchedule, Schedule: new(s)})
 		return err
 	}
 	for i, tick := range ticks {
@@ -196,7 +196,7 @@ func (n *Node) lives(ctx context.Context, namespace string, id task.ID) (bool, e
 // where that is still of the revision it was decided on.
 func (n *Node) FireSchedule(ctx context.Context, after task.Schedule, spec task.Spec) (task.Task, error) {
 	step := task.New(spec, n.now(), 0)
-	out, err := n.ChangeSchedule(ctx, task.Mutation{Op: task.Fire, Schedule: after, Task: step.Task, Events: step.Events})
+	out, err := n.ChangeSchedule(ctx, task.Mutation{Op: task.Fire, Schedule: new(after), Task: step.Task, Events: step.Events})
 	switch {
 	case err != nil:
 		return task.Task{}, err

@@ -58,7 +58,7 @@ func timed(t *testing.T, n *Node, change func(*task.Schedule)) task.Schedule {
 		}
 		s.Next = rule.Next(s.First())
 	}
-	if _, err := n.ChangeSchedule(t.Context(), task.Mutation{Op: task.SetSchedule, Schedule: s}); err != nil {
+	if _, err := n.ChangeSchedule(t.Context(), task.Mutation{Op: task.SetSchedule, Schedule: new(s)}); err != nil {
 		t.Fatal(err)
 	}
 	s.Revision++
@@ -128,7 +128,7 @@ func TestMissedTicksAreCaughtUpWith(t *testing.T) {
 			if err != nil || len(got) != 1 {
 				t.Fatal(err)
 			}
-			if _, err := n.ChangeSchedule(t.Context(), task.Mutation{Op: task.DropSchedule, Schedule: got[0]}); err != nil {
+			if _, err := n.ChangeSchedule(t.Context(), task.Mutation{Op: task.DropSchedule, Schedule: new(got[0])}); err != nil {
 				t.Error(err)
 			}
 			now = time.Now()
@@ -278,7 +278,7 @@ func TestTicksDoNotPileUpBeforeAStoreThatKeepsNothing(t *testing.T) {
 		if got := len(c.seen()); got < 30 || got > 38 { // those that are hardly late, one of those missed, and what comes
 			t.Errorf("%d ticks since", got)
 		}
-		if _, err := n.ChangeSchedule(t.Context(), task.Mutation{Op: task.SetSchedule, Schedule: task.Schedule{Namespace: "a", Name: "b"}}); err != nil {
+		if _, err := n.ChangeSchedule(t.Context(), task.Mutation{Op: task.SetSchedule, Schedule: new(task.Schedule{Namespace: "a", Name: "b"})}); err != nil {
 			t.Error(err)
 		}
 	})

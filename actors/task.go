@@ -79,7 +79,7 @@ type taskActor struct {
 // pending is a write the journal has not answered.
 type pending struct {
 	token uint64
-	row   task.Task
+	row   *task.Task   // as it is then
 	given []task.Token // of limits in which there is room now
 	bytes int          // of the attempt's window
 	noted int          // of the attempt: what is remembered then
@@ -310,7 +310,9 @@ func (a *taskActor) flush(ctx actor.Context) {
 // not stored yet in front of its own.
 func (a *taskActor) step(ctx actor.Context, s task.Step) {
 	m := s.Mutation()
-	m.Events = slices.Concat(a.unstored, s.Events)
+	if m.Events = slices.Clip(s.Events); len(a.unstored) > 0 {
+		m.Events = slices.Concat(a.unstored, s.Events)
+	}
 	m.Checkpoint = m.Checkpoint || a.dirty
 	if !s.Task.State.Terminal() { // else nobody will ask
 		m.Memos = a.memos
@@ -320,14 +322,14 @@ func (a *taskActor) step(ctx actor.Context, s task.Step) {
 	if len(s.Take) > 0 && s.Task.State == task.Queued {
 		given = s.Take // only asked whether there is room, and there is
 	}
-	a.writes = append(a.writes, pending{token: token, row: s.Task, given: given, bytes: a.unsent, noted: a.noted})
+	a.writes = append(a.writes, pending{token: token, row: &m.Task, given: given, bytes: a.unsent, noted: a.noted})
 	a.unstored, a.unsent, a.dirty, a.memos = nil, 0, false, nil
 	a.row = s.Task
 	for _, e := range s.Events {
 		a.log.add(e)
 		a.log.hide(e.Cursor)
 	}
-	ctx.Request(a.node.journal, write{m: m, token: token})
+	ctx.Request(a.node.journal, write{m: &m, token: token})
 }
 
 // wrote acts on a decision that is on disk, or learns that it is void.
@@ -346,7 +348,7 @@ func (a *taskActor) wrote(ctx actor.Context, msg wrote) {
 		a.lost(ctx, msg.outcome.Err)
 		return
 	}
-	a.disk = w.row
+	a.disk = *w.row
 	a.node.eased(w.given)
 	a.log.stored(w.row.Cursor)
 	if a.quota != nil && w.bytes > 0 {
@@ -367,7 +369,7 @@ func (a *taskActor) wrote(ctx actor.Context, msg wrote) {
 			a.begin(ctx)
 		}
 	case w.row.Cached == task.CacheMiss:
-		a.node.share(w.row)
+		a.node.share(*w.row)
 	case (a.unsent >= flushBytes || len(a.memos) > 0) && !a.flushing:
 		a.flush(ctx)
 	}

@@ -104,7 +104,7 @@ func (n *Node) submit(ctx context.Context, subs []task.Submission) []task.Submit
 // write stores what a caller asks for. Its error is the outcome's too; without an
 // answer nobody knows what became of it.
 func (n *Node) write(ctx context.Context, m task.Mutation) (task.Outcome, error) {
-	answer, err := ask[wrote](ctx, n, n.journal, write{m: m})
+	answer, err := ask[wrote](ctx, n, n.journal, write{m: &m})
 	if errors.Is(err, task.ErrUnavailable) {
 		err = fmt.Errorf("no answer: %w", task.ErrUnknown)
 	}
@@ -142,7 +142,7 @@ func (n *Node) change(ctx context.Context, namespace string, id task.ID,
 		if err != nil {
 			return t, err
 		}
-		answer, err := ask[wrote](ctx, n, n.journal, write{m: m})
+		answer, err := ask[wrote](ctx, n, n.journal, write{m: &m})
 		switch {
 		case err != nil:
 			return t, err

@@ -73,7 +73,7 @@ func (r *Runtime) putSchedule(ctx context.Context, s task.Schedule, before *task
 	default:
 		s.Next = nextTick(s, rule, now)
 	}
-	if _, err := r.node().ChangeSchedule(ctx, task.Mutation{Op: task.SetSchedule, Schedule: s}); err != nil {
+	if _, err := r.node().ChangeSchedule(ctx, task.Mutation{Op: task.SetSchedule, Schedule: new(s)}); err != nil {
 		return task.Schedule{}, err
 	}
 	s.Revision++
@@ -156,7 +156,7 @@ func (r *Runtime) Schedules(ctx context.Context, f task.ScheduleFilter) ([]task.
 // DropSchedule forgets a schedule. Tasks it has submitted stay.
 func (r *Runtime) DropSchedule(ctx context.Context, namespace, name string) error {
 	_, err := r.onSchedule(ctx, namespace, name, func(s task.Schedule) (task.Schedule, error) {
-		_, err := r.node().ChangeSchedule(ctx, task.Mutation{Op: task.DropSchedule, Schedule: s})
+		_, err := r.node().ChangeSchedule(ctx, task.Mutation{Op: task.DropSchedule, Schedule: new(s)})
 		return s, err
 	})
 	return err

@@ -10,11 +10,14 @@ import (
 	"github.com/troupe-run/troupe/runtime/task"
 )
 
+// usual is the room that what a task has without extras takes, in bytes.
+const usual = 96
+
 // Spec is what of a spec never changes and has no column of its own. The
 // same spec always gives the same bytes: a second insert is compared by them.
 // It is never nil.
-func Spec(s task.Spec) []byte {
-	m := message{}.int(1, int64(s.Priority))
+func Spec(s *task.Spec) []byte {
+	m := make(message, 0, usual).int(1, int64(s.Priority))
 	for _, name := range sortedKeys(s.Resources) {
 		m = m.bytes(2, message(nil).text(1, name).int(2, int64(s.Resources[name])))
 	}
@@ -159,8 +162,8 @@ func pair(m message) (name string, number int64, text string, err error) {
 }
 
 // Life is what of a task changes and has no column of its own.
-func Life(t task.Task) []byte {
-	m := message{}.int(1, int64(t.Forgiven)).int(2, int64(t.Crashes))
+func Life(t *task.Task) []byte {
+	m := make(message, 0, usual).int(1, int64(t.Forgiven)).int(2, int64(t.Crashes))
 	if t.Suspect {
 		m = m.int(3, 1)
 	}

@@ -10,7 +10,7 @@ import (
 func Schedule(s task.Schedule) []byte {
 	m := message{}.text(1, s.Cron).text(2, s.Zone).int(3, int64(s.Every))
 	m = m.bytes(4, message(nil).text(1, s.Task.Kind).text(2, s.Task.Queue).bytes(3, s.Task.Payload).
-		text(4, s.Task.UniqueKey).bytes(5, Spec(s.Task)))
+		text(4, s.Task.UniqueKey).bytes(5, Spec(&s.Task)))
 	m = m.text(5, string(s.CatchUp)).int(6, int64(s.CatchUpLimit)).text(7, string(s.Overlap))
 	if s.Paused {
 		m = m.int(8, 1)

@@ -45,14 +45,15 @@ func (s *Store) dropSchedule(c task.Schedule) error {
 
 // fire inserts a tick's task, and moves the schedule behind it.
 func (s *Store) fire(m task.Mutation) task.Outcome {
-	if err := s.standing(m.Schedule); err != nil {
+	c := *m.Schedule
+	if err := s.standing(c); err != nil {
 		return task.Outcome{Err: err}
 	}
 	out := s.insert(m)
 	if out.Existing != nil {
-		m.Schedule.LastTask = out.Existing.ID
+		c.LastTask = out.Existing.ID
 	}
-	_ = s.setSchedule(m.Schedule) // it stands
+	_ = s.setSchedule(c) // it stands
 	return out
 }
 

@@ -211,9 +211,9 @@ func (s *Store) apply(m task.Mutation) task.Outcome {
 	case task.PutSignal:
 		return s.putSignal(m)
 	case task.SetSchedule:
-		return task.Outcome{Err: s.setSchedule(m.Schedule)}
+		return task.Outcome{Err: s.setSchedule(*m.Schedule)}
 	case task.DropSchedule:
-		return task.Outcome{Err: s.dropSchedule(m.Schedule)}
+		return task.Outcome{Err: s.dropSchedule(*m.Schedule)}
 	case task.Fire:
 		return s.fire(m)
 	}

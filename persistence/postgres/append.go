@@ -208,7 +208,7 @@ func noteIn(written map[task.ID]bool) func(pgx.Rows) error {
 
 // other makes a mutation that is too rare to be made in bulk.
 func (a *appending) other(ctx context.Context, i int) (err error) {
-	m := a.ms[i]
+	m := &a.ms[i]
 	switch m.Op {
 	case task.Insert, task.PutSignal:
 	case task.Save:

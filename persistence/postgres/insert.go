@@ -77,13 +77,13 @@ func (a *appending) queueInserts(b *pgx.Batch, which []int, note func(pgx.Rows) 
 	checkpoint, result, birth := bodies[3*n:4*n], bodies[4*n:5*n], bodies[5*n:]
 	for at, i := range which {
 		k := &a.ms[i].Task
-		w := a.store.waits(*k)
+		w := a.store.waits(k)
 		place[at], id[at], namespace[at] = places[i], uuid(k.ID), k.Namespace
 		state[at], holder[at], attempt[at] = int64(k.State), int64(k.Holder), int64(k.Attempt)
 		logged[at], lane[at], rank[at], wake[at] = lastOf(a.ms[i].Events), w.lane, w.rank, w.wake
-		created[at], done[at] = k.Created.UnixMicro(), finished(*k)
+		created[at], done[at] = k.Created.UnixMicro(), finished(k)
 		queue[at], kind[at], batch[at], uniqueKey[at] = k.Queue, k.Kind, uuid(k.BatchID), k.UniqueKey
-		life[at], spec[at] = codec.Life(*k), codec.Spec(k.Spec)
+		life[at], spec[at] = codec.Life(k), codec.Spec(&k.Spec)
 		payload[at], checkpoint[at], result[at] = orNull(k.Payload), orNull(k.Checkpoint), orNull(k.Result)
 		birth[at], brings[at] = codec.Segment(a.ms[i].Events), a.ms[i].Bytes()
 	}
@@ -181,7 +181,7 @@ func (a *appending) clash(ctx context.Context, b *pgx.Batch, which []int) error 
 	for _, i := range which {
 		k := &a.ms[i].Task
 		there, ok := found[k.ID]
-		if ok && !there.same(*k) {
+		if ok && !there.same(k) {
 			a.out[i].Err = task.ErrExists
 		} else if !ok {
 			if there, ok = holders[namedKey{k.Namespace, k.Kind, k.UniqueKey}]; !ok && !a.ms[i].Known {
@@ -214,7 +214,7 @@ func (a *appending) known(ctx context.Context, inserts []int) (rest []int, err e
 }
 
 // same says whether a task is what an insert would have made.
-func (s stored) same(k task.Task) bool {
-	return bytes.Equal(s.spec, codec.Spec(k.Spec)) && bytes.Equal(s.Payload, k.Payload) && s.Namespace == k.Namespace &&
+func (s stored) same(k *task.Task) bool {
+	return bytes.Equal(s.spec, codec.Spec(&k.Spec)) && bytes.Equal(s.Payload, k.Payload) && s.Namespace == k.Namespace &&
 		s.Queue == k.Queue && s.Kind == k.Kind && s.BatchID == k.BatchID && s.UniqueKey == k.UniqueKey
 }

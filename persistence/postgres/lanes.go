@@ -19,7 +19,7 @@ type lanes struct {
 // Zero stands for NULL; rank counts only where there is a lane.
 type waiting struct{ lane, rank, wake int64 }
 
-func (s *Store) waits(k task.Task) (w waiting) {
+func (s *Store) waits(k *task.Task) (w waiting) {
 	if k.Holder != 0 {
 		return w
 	}

@@ -173,7 +173,7 @@ func (a *appending) starts(ctx context.Context, which []int) error {
 		parked = append(parked, i)
 		if token.Limit.Scope == task.OfSticky {
 			bound := a.ms[i].Task.Bind(token.Home, a.limits.Now)
-			if a.store.waits(bound).lane == 0 {
+			if a.store.waits(&bound).lane == 0 {
 				*a.missing = append(*a.missing, bound.Lane())
 			}
 			short[i] = shortage{Token: token, bound: bound}
@@ -235,12 +235,12 @@ func (a *appending) queueParks(b *pgx.Batch, which []int, short map[int]shortage
 		m := &a.ms[i]
 		before := m.Task
 		before.State, before.Holder = task.Queued, 0
-		w := a.store.waits(before)
+		w := a.store.waits(&before)
 		id[at], namespace[at] = uuid(m.Task.ID), m.Task.Namespace
 		ofHolder[at], ofAttempt[at], ofState[at] = int64(m.Guard.Holder), int64(m.Guard.Attempt), int64(m.Guard.State)
 		first[at] = firstOf(m.Events)
 		if to := short[i].bound; to.Bound != 0 {
-			w = a.store.waits(to)
+			w = a.store.waits(&to)
 			lane[at], rank[at], wake[at] = w.lane, w.rank, w.wake
 			bound[at], until[at] = int64(to.Bound), to.BoundUntil.UnixMicro()
 			continue

@@ -94,7 +94,7 @@ func uuids(ids []task.ID) []pgtype.UUID {
 
 // finished gives the column of that name: whatever the task says, a terminal
 // one has it. For another it is not looked at.
-func finished(k task.Task) int64 {
+func finished(k *task.Task) int64 {
 	if !k.State.Terminal() {
 		return 0
 	}

@@ -71,13 +71,13 @@ func (a *appending) queueSaves(b *pgx.Batch, text string, which []int, written m
 	checkpoints, called := make([]bool, n), make([]bool, n)
 	for at, i := range which {
 		m, k := &a.ms[i], &a.ms[i].Task
-		w := a.store.waits(*k)
+		w := a.store.waits(k)
 		id[at], namespace[at] = uuid(k.ID), k.Namespace
 		ofHolder[at], ofAttempt[at], ofState[at] = int64(m.Guard.Holder), int64(m.Guard.Attempt), int64(m.Guard.State)
 		first[at] = firstOf(m.Events)
 		state[at], holder[at], attempt[at], last[at] = int64(k.State), int64(k.Holder), int64(k.Attempt), lastOf(m.Events)
-		lane[at], rank[at], wake[at], done[at] = w.lane, w.rank, w.wake, finished(*k)
-		life[at], events[at] = codec.Life(*k), codec.Segment(m.Events)
+		lane[at], rank[at], wake[at], done[at] = w.lane, w.rank, w.wake, finished(k)
+		life[at], events[at] = codec.Life(k), codec.Segment(m.Events)
 		called[at], brings[at] = k.Called, m.Bytes()
 		checkpoints[at], checkpoint[at], result[at] = m.Checkpoint, orNull(k.Checkpoint), orNull(k.Result)
 	}
@@ -176,7 +176,7 @@ func decodeHead(r pgx.Rows) (h head, err error) {
 }
 
 // guarded reads the head of the row that m is about, if m's guard holds.
-func (a *appending) guarded(ctx context.Context, m task.Mutation) (h head, refused, err error) {
+func (a *appending) guarded(ctx context.Context, m *task.Mutation) (h head, refused, err error) {
 	err = a.query(ctx, readHead, []any{uuid(m.Task.ID)}, func(r pgx.Rows) (err error) {
 		h, err = decodeHead(r)
 		return err
@@ -199,8 +199,8 @@ const saveEnded = `UPDATE troupe.tasks SET state = $2, holder = $3, attempt = $4
 const insertSegment = "INSERT INTO troupe.segments (task, last, data) VALUES ($1, $2, $3)"
 
 // reopen saves a task that has ended, mostly to let it live again.
-func (a *appending) reopen(ctx context.Context, m task.Mutation) (refused, err error) {
-	k := m.Task
+func (a *appending) reopen(ctx context.Context, m *task.Mutation) (refused, err error) {
+	k := &m.Task
 	old, refused, err := a.guarded(ctx, m)
 	if err != nil || refused != nil {
 		return refused, err
@@ -251,7 +251,7 @@ func (a *appending) reopen(ctx context.Context, m task.Mutation) (refused, err e
 }
 
 // remove deletes a task that has ended, if the guard holds.
-func (a *appending) remove(ctx context.Context, m task.Mutation) (refused, err error) {
+func (a *appending) remove(ctx context.Context, m *task.Mutation) (refused, err error) {
 	old, refused, err := a.guarded(ctx, m)
 	if err != nil || refused != nil {
 		return refused, err

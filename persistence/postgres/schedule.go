@@ -24,7 +24,7 @@ const (
 
 // schedule makes a change of a schedule, if it is there as the change takes it to be.
 func (a *appending) schedule(ctx context.Context, i int) error {
-	s := a.ms[i].Schedule
+	s := *a.ms[i].Schedule
 	revision := int64(0)
 	scan := func(r pgx.Rows) error { return r.Scan(&revision) }
 	if s.Revision == 0 {

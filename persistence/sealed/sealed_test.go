@@ -227,7 +227,7 @@ func TestNothingSaidIsOnDisk(t *testing.T) {
 				hold(t, s, ends(t, running, canary)[end])
 			}
 			said := json.RawMessage(`"` + canary + `"`)
-			hold(t, s, task.Mutation{Op: task.SetSchedule, Schedule: scheduled(said)})
+			hold(t, s, task.Mutation{Op: task.SetSchedule, Schedule: new(scheduled(said))})
 			// So that what is in the log of writes comes to the file, too.
 			inFiles(t, dir, canary)
 			if err := s.Close(); err != nil {
@@ -301,7 +301,7 @@ func TestAnyStoryReadsAsWithoutKeys(t *testing.T) {
 		if end := rapid.SampledFrom([]string{"", "well", "badly"}).Draw(t, "end"); end != "" {
 			ms = append(ms, ends(t, running, say)[end])
 		}
-		ms = append(ms, task.Mutation{Op: task.SetSchedule, Schedule: scheduled(ms[0].Task.Payload)})
+		ms = append(ms, task.Mutation{Op: task.SetSchedule, Schedule: new(scheduled(ms[0].Task.Payload))})
 		before := fmt.Sprintf("%+v", ms)
 		text := rapid.SampledFrom([]string{first, second + first}).Draw(t, "keys")
 		k, err := sealed.ParseKeys(text)
@@ -439,7 +439,7 @@ func TestPlainRowsAreRead(t *testing.T) {
 	ctx, inner := t.Context(), memory.New()
 	_, ms := story(t, "said")
 	ms[0] = requested(ms[0])
-	ms = slices.Insert(ms, 1, task.Mutation{Op: task.SetSchedule, Schedule: scheduled(json.RawMessage(`"said"`))})
+	ms = slices.Insert(ms, 1, task.Mutation{Op: task.SetSchedule, Schedule: new(scheduled(json.RawMessage(`"said"`)))})
 	hold(t, inner, ms...)
 	s := sealed.New(inner, keys(t, first), sealed.Options{})
 	got, err := readAll(ctx, s)
@@ -521,7 +521,7 @@ func TestTasksThatCannotBeOpenedAreNotRun(t *testing.T) {
 	insert(ours, 4, epoch.Add(time.Minute))
 	insert(theirs, 5, time.Time{}, after(2))
 	insert(ours, 6, time.Time{}, after(2))
-	hold(t, theirs, task.Mutation{Op: task.SetSchedule, Schedule: scheduled(json.RawMessage(`"said"`))})
+	hold(t, theirs, task.Mutation{Op: task.SetSchedule, Schedule: new(scheduled(json.RawMessage(`"said"`)))})
 
 	claim := func(s task.Store, holder task.Incarnation) (ids []byte) {
 		claimed, err := s.Claim(ctx, task.Claim{Holder: holder, Kinds: []string{"work"}, Limit: 10})
@@ -591,7 +591,7 @@ func TestWhatLooksSealedIsRefusedWithoutKeys(t *testing.T) {
 	bad.Task.Payload, bad.Task.ID = raw.Payload, task.ID{8}
 	good := ms[0]
 	s := sealed.New(memory.New(), nil, sealed.Options{})
-	out, err := s.Append(t.Context(), []task.Mutation{bad, good, signal(good.Task, 1, raw.Payload), {Op: task.SetSchedule, Schedule: scheduled(raw.Payload)}})
+	out, err := s.Append(t.Context(), []task.Mutation{bad, good, signal(good.Task, 1, raw.Payload), {Op: task.SetSchedule, Schedule: new(scheduled(raw.Payload))}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -114,7 +114,7 @@ func (s *Store) mutations(ms []task.Mutation) []task.Mutation {
 
 // mistakable says that what a user sends would be taken for sealed when it is read.
 func (s *Store) mistakable(m *task.Mutation) bool {
-	return len(s.keys) == 0 && (looksSealed(m.Task.Payload) && m.Inserts() || looksSealed(m.Signal.Data) || looksSealed(m.Schedule.Task.Payload))
+	return len(s.keys) == 0 && (looksSealed(m.Task.Payload) && m.Inserts() || looksSealed(m.Signal.Data) || m.Schedule != nil && looksSealed(m.Schedule.Task.Payload))
 }
 
 // mutation seals a write.
@@ -129,8 +129,10 @@ func (s *Store) mutation(m task.Mutation) task.Mutation {
 			m.Request.Hash = hashed(s.ofRequest(m.Task.Namespace, m.Request.Key).first(), m.Request.Hash)
 		}
 	}
-	if m.Schedule.Name != "" {
-		m.Schedule.Task.Payload = s.ofSchedule(m.Schedule.Namespace, m.Schedule.Name).json(placePayload, m.Schedule.Task.Payload)
+	if m.Schedule != nil {
+		c := *m.Schedule
+		c.Task.Payload = s.ofSchedule(c.Namespace, c.Name).json(placePayload, c.Task.Payload)
+		m.Schedule = &c
 	}
 	return m
 }

@@ -17,7 +17,8 @@ func (s *Store) Append(ctx context.Context, ms []task.Mutation) ([]task.Outcome,
 	err := s.write(ctx, "append", func(t *tx) error {
 		out = make([]task.Outcome, len(ms))
 		within := context.WithoutCancel(ctx)
-		for i, m := range ms {
+		for i := range ms {
+			m := &ms[i]
 			if err := ctx.Err(); err != nil {
 				return err
 			}
@@ -39,7 +40,7 @@ func (s *Store) Append(ctx context.Context, ms []task.Mutation) ([]task.Outcome,
 
 // apply makes one mutation, or says in the outcome why it does not hold. Its
 // error is the transaction's.
-func (t *tx) apply(ctx context.Context, m task.Mutation) (task.Outcome, error) {
+func (t *tx) apply(ctx context.Context, m *task.Mutation) (task.Outcome, error) {
 	switch m.Op {
 	case task.Insert:
 		return t.insert(ctx, m)
@@ -64,7 +65,7 @@ func (t *tx) apply(ctx context.Context, m task.Mutation) (task.Outcome, error) {
 
 // saveLimited is save for a task that takes of limits or gives back, or makes a
 // result for others.
-func (t *tx) saveLimited(ctx context.Context, m task.Mutation) (out task.Outcome, err error) {
+func (t *tx) saveLimited(ctx context.Context, m *task.Mutation) (out task.Outcome, err error) {
 	if len(m.Take) > 0 {
 		if out, err = t.takes(ctx, m); out.Err != nil || err != nil {
 			return out, err
@@ -85,7 +86,7 @@ func (t *tx) saveLimited(ctx context.Context, m task.Mutation) (out task.Outcome
 		out.Settles = out.Settles || signalled
 	}
 	if m.Keeps() && err == nil {
-		err = t.keep(ctx, m.Task)
+		err = t.keep(ctx, &m.Task)
 	}
 	return out, err
 }
@@ -140,7 +141,7 @@ func textOrNull(s string) any {
 
 // finished gives the column of that name: whatever the task says, a terminal
 // one has it and no other.
-func finished(k task.Task) any {
+func finished(k *task.Task) any {
 	if !k.State.Terminal() {
 		return nil
 	}

@@ -19,7 +19,7 @@ const (
 
 // hasCallback says whether the batch that a new task is to be the callback of has
 // another one.
-func (t *tx) hasCallback(ctx context.Context, k task.Task) (has bool, err error) {
+func (t *tx) hasCallback(ctx context.Context, k *task.Task) (has bool, err error) {
 	if k.AfterBatch.IsZero() {
 		return false, nil
 	}

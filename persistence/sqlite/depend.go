@@ -23,7 +23,7 @@ const (
 
 // parents finds the states of the tasks that a new one depends on, or says which
 // is not there.
-func (t *tx) parents(ctx context.Context, k task.Task) (states []task.State, missing, err error) {
+func (t *tx) parents(ctx context.Context, k *task.Task) (states []task.State, missing, err error) {
 	states = make([]task.State, len(k.DependsOn))
 	for i, id := range k.DependsOn {
 		err := t.conn.query(ctx, stateOfOne, []any{id[:], k.Namespace}, func(r row) error {
@@ -41,7 +41,7 @@ func (t *tx) parents(ctx context.Context, k task.Task) (states []task.State, mis
 }
 
 // depend stores a new task's edges, and says whether some are settled already.
-func (t *tx) depend(ctx context.Context, k task.Task, parents []task.State) (settles bool, err error) {
+func (t *tx) depend(ctx context.Context, k *task.Task, parents []task.State) (settles bool, err error) {
 	for i, id := range k.DependsOn {
 		strict, mark := k.OnDependencyFailure != task.RunOnFailure, int64(0)
 		if done, failed := task.Settled(parents[i], k.OnDependencyFailure); failed {
@@ -59,7 +59,7 @@ func (t *tx) depend(ctx context.Context, k task.Task, parents []task.State) (set
 }
 
 // settle sees to the edges of a task that was saved.
-func (t *tx) settle(ctx context.Context, m task.Mutation) (settles bool, err error) {
+func (t *tx) settle(ctx context.Context, m *task.Mutation) (settles bool, err error) {
 	id := m.Task.ID
 	unblocked := m.Guard.State == task.Blocked && m.Task.State != task.Blocked
 	if t.calls && unblocked && !m.Task.AfterBatch.IsZero() {

@@ -14,8 +14,8 @@ const insertTask = `INSERT INTO tasks (id, namespace, state, holder, attempt, lo
 
 // insert makes a new task. It is tried first and asked about later: that a task
 // with this id or this unique key exists is rare.
-func (t *tx) insert(ctx context.Context, m task.Mutation) (task.Outcome, error) {
-	k := m.Task
+func (t *tx) insert(ctx context.Context, m *task.Mutation) (task.Outcome, error) {
+	k := &m.Task
 	if m.Request.Key != "" {
 		outcome, known, err := t.request(ctx, m)
 		if known || err != nil {
@@ -35,7 +35,7 @@ func (t *tx) insert(ctx context.Context, m task.Mutation) (task.Outcome, error) 
 			return task.Outcome{}, err
 		}
 		if missing != nil { // and it may be there from a time when they were
-			outcome, err := t.clash(ctx, k, codec.Spec(k.Spec))
+			outcome, err := t.clash(ctx, k, codec.Spec(&k.Spec))
 			if outcome.Existing == nil && outcome.Err == nil {
 				outcome.Err = missing
 			}
@@ -50,7 +50,7 @@ func (t *tx) insert(ctx context.Context, m task.Mutation) (task.Outcome, error) 
 	if !k.BatchID.IsZero() {
 		batch = k.BatchID[:]
 	}
-	spec := codec.Spec(k.Spec)
+	spec := codec.Spec(&k.Spec)
 	made, err := t.conn.exec(ctx, insertTask,
 		k.ID[:], k.Namespace, int64(k.State), int64(k.Holder), int64(k.Attempt), lastOf(m.Events), lane, rank, wake,
 		k.Created.UnixMicro(), finished(k), k.Queue, k.Kind, batch, textOrNull(k.UniqueKey),
@@ -96,8 +96,8 @@ func (t *tx) insert(ctx context.Context, m task.Mutation) (task.Outcome, error) 
 }
 
 // known looks for the task an insert would find that is not to make one.
-func (t *tx) known(ctx context.Context, m task.Mutation) (task.Outcome, error) {
-	outcome, err := t.clash(ctx, m.Task, codec.Spec(m.Task.Spec))
+func (t *tx) known(ctx context.Context, m *task.Mutation) (task.Outcome, error) {
+	outcome, err := t.clash(ctx, &m.Task, codec.Spec(&m.Task.Spec))
 	switch {
 	case err != nil || outcome.Err != nil:
 		return outcome, err
@@ -111,7 +111,7 @@ func (t *tx) known(ctx context.Context, m task.Mutation) (task.Outcome, error) {
 const byUniqueKey = "namespace = ? AND kind = ? AND unique_key = ? AND unique_key IS NOT NULL AND finished IS NULL"
 
 // clash says what stood in the way of an insert: the id, or the unique key.
-func (t *tx) clash(ctx context.Context, k task.Task, spec []byte) (task.Outcome, error) {
+func (t *tx) clash(ctx context.Context, k *task.Task, spec []byte) (task.Outcome, error) {
 	there, stored, err := find(ctx, t.conn, "id = ?", k.ID[:])
 	if err != nil {
 		return task.Outcome{}, err
@@ -130,7 +130,7 @@ func (t *tx) clash(ctx context.Context, k task.Task, spec []byte) (task.Outcome,
 
 // request looks an idempotency key up. One that has expired, or whose task is
 // gone, is as if it were unknown.
-func (t *tx) request(ctx context.Context, m task.Mutation) (outcome task.Outcome, known bool, err error) {
+func (t *tx) request(ctx context.Context, m *task.Mutation) (outcome task.Outcome, known bool, err error) {
 	var hash, id []byte
 	err = t.conn.query(ctx, "SELECT hash, task FROM requests WHERE namespace = ? AND key = ? AND expires > ?",
 		[]any{m.Task.Namespace, m.Request.Key, m.Task.Created.UnixMicro()}, func(r row) error {
@@ -149,7 +149,7 @@ func (t *tx) request(ctx context.Context, m task.Mutation) (outcome task.Outcome
 
 // remember keeps the idempotency key an insert came with, also where it led to
 // a task that was there: the same request shall lead there again.
-func (t *tx) remember(ctx context.Context, m task.Mutation, id task.ID) error {
+func (t *tx) remember(ctx context.Context, m *task.Mutation, id task.ID) error {
 	if m.Request.Key == "" {
 		return nil
 	}

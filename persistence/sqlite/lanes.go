@@ -44,7 +44,7 @@ func (ls *lanes) drop(l *lane) {
 
 // waits gives the columns lane, rank and wake_at of a task's row: set where
 // nobody holds it, the first two where it may be claimed.
-func (t *tx) waits(ctx context.Context, k task.Task) (lane, rank, wake any, err error) {
+func (t *tx) waits(ctx context.Context, k *task.Task) (lane, rank, wake any, err error) {
 	if k.Holder != 0 {
 		return nil, nil, nil, nil
 	}

@@ -90,7 +90,7 @@ func (t *tx) till(ctx context.Context, tokens []task.Token) (*task.Till, error) 
 }
 
 // takes takes what a save asks for, or parks its task.
-func (t *tx) takes(ctx context.Context, m task.Mutation) (out task.Outcome, err error) {
+func (t *tx) takes(ctx context.Context, m *task.Mutation) (out task.Outcome, err error) {
 	if _, out.Err, err = t.guarded(ctx, m); out.Err != nil || err != nil {
 		return out, err
 	}
@@ -103,7 +103,8 @@ func (t *tx) takes(ctx context.Context, m task.Mutation) (out task.Outcome, err 
 		return out, nil
 	}
 	if short.Limit.Scope == task.OfSticky {
-		return task.Outcome{Err: task.ErrParked, Limit: short.Limit, Bound: short.Home}, t.bind(ctx, m.Task.Bind(short.Home, till.Now))
+		bound := m.Task.Bind(short.Home, till.Now)
+		return task.Outcome{Err: task.ErrParked, Limit: short.Limit, Bound: short.Home}, t.bind(ctx, &bound)
 	}
 	before := m.Task
 	before.State, before.Holder = task.Queued, 0
@@ -123,7 +124,7 @@ const bind = `UPDATE tasks SET holder = 0, lane = ?, rank = ?, wake_at = ?, boun
 	needs = NULL, called = 0 WHERE id = ?`
 
 // bind has a task wait for the node that has its sticky key.
-func (t *tx) bind(ctx context.Context, k task.Task) error {
+func (t *tx) bind(ctx context.Context, k *task.Task) error {
 	lane, rank, wake, err := t.waits(ctx, k)
 	if err != nil {
 		return err
@@ -200,7 +201,9 @@ func (t *tx) call(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		for _, k := range parked[:l.Call(now, asks)] {
+		parked = parked[:l.Call(now, asks)]
+		for i := range parked {
+			k := &parked[i]
 			k.Parked = nil
 			lane, _, _, err := t.waits(ctx, k)
 			if err != nil {

@@ -34,7 +34,7 @@ const (
 
 // remembers stores what a task that was saved remembers, and says whether a signal
 // is there that it waits for now.
-func (t *tx) remembers(ctx context.Context, m task.Mutation) (signalled bool, err error) {
+func (t *tx) remembers(ctx context.Context, m *task.Mutation) (signalled bool, err error) {
 	id := m.Task.ID
 	for _, memo := range m.Memos {
 		var signal any
@@ -72,7 +72,7 @@ func (t *tx) forgetMemos(ctx context.Context, id task.ID) error {
 	return nil
 }
 
-func (t *tx) putSignal(ctx context.Context, m task.Mutation) (out task.Outcome, err error) {
+func (t *tx) putSignal(ctx context.Context, m *task.Mutation) (out task.Outcome, err error) {
 	id, signal := m.Task.ID, m.Signal
 	var k task.Task
 	err = t.conn.query(ctx, readLife, []any{id[:], m.Task.Namespace}, func(r row) error {

@@ -175,7 +175,7 @@ func TestWriterThatIsNotTrustedIsDialledAnew(t *testing.T) {
 	func() {
 		defer func() { _ = recover() }()
 		_ = s.write(t.Context(), "panic", func(x *tx) error {
-			if _, err := x.apply(t.Context(), ms[1]); err != nil {
+			if _, err := x.apply(t.Context(), &ms[1]); err != nil {
 				t.Error(err)
 			}
 			panic("on purpose")

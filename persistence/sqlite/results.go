@@ -16,7 +16,7 @@ const (
 )
 
 // keep keeps the result of k for others, in place of an older one.
-func (t *tx) keep(ctx context.Context, k task.Task) error {
+func (t *tx) keep(ctx context.Context, k *task.Task) error {
 	_, err := t.conn.exec(ctx, keepResult, k.Namespace, k.Kind, k.Cache.Key, k.ID[:], k.ResultExpires().UnixMicro(), []byte(k.Result))
 	return err
 }

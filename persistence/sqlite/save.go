@@ -25,8 +25,8 @@ const (
 )
 
 // save writes a task's row and events, if the guard holds.
-func (t *tx) save(ctx context.Context, m task.Mutation) (refused, err error) {
-	k, from := m.Task, m.Guard
+func (t *tx) save(ctx context.Context, m *task.Mutation) (refused, err error) {
+	k, from := &m.Task, m.Guard
 	ends := k.State.Terminal()
 	var n int64
 	switch {
@@ -80,8 +80,8 @@ func (t *tx) insertSegment(ctx context.Context, id task.ID, last int64, data []b
 }
 
 // saveAny is save for whatever it may be: it looks at the row first.
-func (t *tx) saveAny(ctx context.Context, m task.Mutation) (refused, err error) {
-	k := m.Task
+func (t *tx) saveAny(ctx context.Context, m *task.Mutation) (refused, err error) {
+	k := &m.Task
 	old, refused, err := t.guarded(ctx, m)
 	if err != nil || refused != nil {
 		return refused, err
@@ -130,7 +130,7 @@ func (t *tx) saveAny(ctx context.Context, m task.Mutation) (refused, err error) 
 
 // saveCheckpoint sees to what of an old and of a new checkpoint stands outside
 // the row.
-func (t *tx) saveCheckpoint(ctx context.Context, k task.Task, old head) error {
+func (t *tx) saveCheckpoint(ctx context.Context, k *task.Task, old head) error {
 	if old.checkpointAway && len(k.Checkpoint) <= inRow {
 		_, err := t.conn.exec(ctx, "DELETE FROM bodies WHERE task = ? AND part = ?", k.ID[:], partCheckpoint)
 		return err
@@ -186,7 +186,7 @@ func (t *tx) head(ctx context.Context, id task.ID) (h head, err error) {
 }
 
 // guarded reads the head of the row that m is about, if m's guard holds.
-func (t *tx) guarded(ctx context.Context, m task.Mutation) (h head, refused, err error) {
+func (t *tx) guarded(ctx context.Context, m *task.Mutation) (h head, refused, err error) {
 	h, err = t.head(ctx, m.Task.ID)
 	switch {
 	case h.namespace != m.Task.Namespace:
@@ -198,7 +198,7 @@ func (t *tx) guarded(ctx context.Context, m task.Mutation) (h head, refused, err
 }
 
 // remove deletes a terminal task, if the guard holds.
-func (t *tx) remove(ctx context.Context, m task.Mutation) (refused, err error) {
+func (t *tx) remove(ctx context.Context, m *task.Mutation) (refused, err error) {
 	old, refused, err := t.guarded(ctx, m)
 	if err != nil || refused != nil {
 		return refused, err

@@ -18,8 +18,8 @@ const (
 )
 
 // schedule makes a change of a schedule, if it is there as the change takes it to be.
-func (t *tx) schedule(ctx context.Context, m task.Mutation) (out task.Outcome, err error) {
-	s := m.Schedule
+func (t *tx) schedule(ctx context.Context, m *task.Mutation) (out task.Outcome, err error) {
+	s := *m.Schedule
 	revision := int64(0)
 	if err := t.conn.query(ctx, revisionOf, []any{s.Namespace, s.Name}, func(r row) error {
 		revision = r.int(0)

@@ -30,7 +30,7 @@ func (s *suite) timed(name string, change ...func(*task.Schedule)) task.Schedule
 	return c
 }
 
-func put(c task.Schedule) task.Mutation { return task.Mutation{Op: task.SetSchedule, Schedule: c} }
+func put(c task.Schedule) task.Mutation { return task.Mutation{Op: task.SetSchedule, Schedule: new(c)} }
 
 // set stores a schedule as it is then.
 func (s *suite) set(c task.Schedule) task.Schedule {
@@ -45,7 +45,7 @@ func fires(c task.Schedule, tick, next time.Time) task.Mutation {
 	after, spec := c.Fire(tick)
 	after.Next = next
 	step := task.New(spec, tick, 0)
-	return task.Mutation{Op: task.Fire, Schedule: after, Task: step.Task, Events: step.Events}
+	return task.Mutation{Op: task.Fire, Schedule: new(after), Task: step.Task, Events: step.Events}
 }
 
 // listed expects schedules.
@@ -91,9 +91,9 @@ var scheduleRules = []rule{
 		s.refused(put(one), task.ErrStale)
 		s.refused(fires(one, one.Next, time.Time{}), task.ErrStale)
 		s.listed(task.ScheduleFilter{Namespace: "acme", Limit: 10}, changed)
-		s.refused(task.Mutation{Op: task.DropSchedule, Schedule: one}, task.ErrStale)
-		s.ok(task.Mutation{Op: task.DropSchedule, Schedule: changed})
-		s.refused(task.Mutation{Op: task.DropSchedule, Schedule: changed}, task.ErrNoSchedule)
+		s.refused(task.Mutation{Op: task.DropSchedule, Schedule: new(one)}, task.ErrStale)
+		s.ok(task.Mutation{Op: task.DropSchedule, Schedule: new(changed)})
+		s.refused(task.Mutation{Op: task.DropSchedule, Schedule: new(changed)}, task.ErrNoSchedule)
 		s.refused(fires(changed, epoch, time.Time{}), task.ErrNoSchedule)
 		s.listed(task.ScheduleFilter{Namespace: "acme", Limit: 10})
 		s.set(s.timed("a"))
@@ -103,7 +103,7 @@ var scheduleRules = []rule{
 		m := fires(one, one.Next, epoch.Add(25*time.Hour))
 		s.ok(m)
 		s.stored(m.Task)
-		after := m.Schedule
+		after := *m.Schedule
 		after.Revision++
 		s.listed(task.ScheduleFilter{Namespace: "acme", Limit: 10}, after)
 		if m.Task.Tick != (task.Tick{Schedule: "a", At: one.Next}) || after.LastTask != m.Task.ID || after.Fired != 1 {
@@ -116,11 +116,11 @@ var scheduleRules = []rule{
 		s.refused(m, task.ErrStale)
 		// Two ticks of one call, and a task that is another's.
 		second := fires(after, epoch.Add(25*time.Hour), epoch.Add(26*time.Hour))
-		stands := second.Schedule
+		stands := *second.Schedule
 		stands.Revision++
 		third := fires(stands, epoch.Add(26*time.Hour), time.Time{})
 		s.ok(second, third)
-		ended := third.Schedule
+		ended := *third.Schedule
 		ended.Revision++
 		s.listed(task.ScheduleFilter{Namespace: "acme", Limit: 10}, ended)
 		s.listed(task.ScheduleFilter{Coming: true, Limit: 10})

@@ -64,7 +64,7 @@ func (s Spec) cacheLimit() LimitName {
 
 // Keeps says that a write, if it holds, makes a result that others may use: a
 // store keeps it in the same transaction, in place of an older one.
-func (m Mutation) Keeps() bool {
+func (m *Mutation) Keeps() bool {
 	return m.Op == Save && m.Guard.State == Running && m.Task.State == Succeeded && m.Task.Cached == CacheMiss
 }
 

@@ -183,14 +183,15 @@ func TestSuccessSaysHowItCameToItsResult(t *testing.T) {
 		if step.Task.Cached != want || data.Cache != want || string(step.Task.Result) != "null" {
 			t.Errorf("want %q, got %q and %s", want, step.Task.Cached, step.Events[0].Data)
 		}
-		if step.Mutation().Keeps() != (want == CacheMiss) {
+		if m := step.Mutation(); m.Keeps() != (want == CacheMiss) {
 			t.Errorf("the result of %q is kept: %v", want, want != CacheMiss)
 		}
 	}
 	if _, err := ok(start(time.Minute).Cancel(epoch, "")).Task.Reuse(epoch, nil, false); err == nil {
 		t.Error("a cancelled task found a result")
 	}
-	if step := ok(start(time.Minute).Fail(epoch, Failure{Code: "x"}, 0)); step.Task.Cached != "" || step.Mutation().Keeps() {
+	step := ok(start(time.Minute).Fail(epoch, Failure{Code: "x"}, 0))
+	if m := step.Mutation(); m.Task.Cached != "" || m.Keeps() {
 		t.Errorf("a failure is %q", step.Task.Cached)
 	}
 }

@@ -325,7 +325,7 @@ type Ask struct {
 }
 
 // Ask is what a mutation wants of limits.
-func (m Mutation) Ask() Ask {
+func (m *Mutation) Ask() Ask {
 	return Ask{Tokens: m.Take, Rank: m.Task.Rank(), Called: m.Called, Test: m.Task.State != Running}
 }
 

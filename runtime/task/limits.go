@@ -184,6 +184,9 @@ func checkResources(r Resources, refuse refusal) Resources {
 		refuse("resources", "are %d beside the slots, more than the %d allowed", named, maxResources)
 		return nil
 	}
+	if len(r) == 0 {
+		return Resources{SlotResource: one}
+	}
 	out := make(Resources, len(r)+1)
 	for _, name := range slices.Sorted(maps.Keys(r)) {
 		if !ValidName(name) {
@@ -195,7 +198,7 @@ func checkResources(r Resources, refuse refusal) Resources {
 		out[name] = r[name]
 	}
 	if _, named := out[SlotResource]; !named {
-		out[SlotResource] = 1000
+		out[SlotResource] = one
 	}
 	return out
 }

@@ -344,7 +344,8 @@ func (l *life) Remember(t *rapid.T) {
 	if row.Memos != before.Memos+1 || row.MemoBytes != before.MemoBytes+int64(m.Size()) {
 		t.Fatalf("%d memos of %d bytes, %d of %d before", row.Memos, row.MemoBytes, before.Memos, before.MemoBytes)
 	}
-	if err := (Mutation{Op: Save, Task: row, Guard: before.Guard(), Events: []Event{e}, Memos: []Memo{m}}).Check(); err != nil {
+	save := Mutation{Op: Save, Task: row, Guard: before.Guard(), Events: []Event{e}, Memos: []Memo{m}}
+	if err := save.Check(); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -135,6 +135,9 @@ const MaxQuantity = Quantity(math.MaxInt64)
 // String is the canonical text of a demand, names in order, zeros left out:
 // "cpu=2,memory=512Mi". Equal demands have equal texts.
 func (r Resources) String() string {
+	if r[SlotResource] == one && len(r) == 1 {
+		return SlotResource + "=1" // most, and asked for often
+	}
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(r)) {
 		if r[name] == 0 {

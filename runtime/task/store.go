@@ -121,7 +121,7 @@ type Mutation struct {
 	Queue      QueueChange // SetQueue
 	Pool       PoolChange  // SetPool
 	Kind       KindChange  // SetKind
-	Schedule   Schedule    // SetSchedule, DropSchedule, Fire
+	Schedule   *Schedule   // SetSchedule, DropSchedule, Fire
 
 	// Save: what the attempt needs of limits, and what one that is over had. Where
 	// not all of Take is to be had, the task is parked instead of saved: unheld, as
@@ -143,7 +143,7 @@ func (s Step) Mutation() Mutation {
 
 // Check says what is wrong with m in itself. A store gives this error as the
 // mutation's outcome and looks no further.
-func (m Mutation) Check() error {
+func (m *Mutation) Check() error {
 	refuse := func(format string, args ...any) error {
 		return fmt.Errorf("mutation of task %s: %s: %w", m.Task.ID, fmt.Sprintf(format, args...), ErrInvalid)
 	}
@@ -165,7 +165,7 @@ func (m Mutation) Check() error {
 			return refuse("the kind has no name")
 		}
 		return nil
-	case (m.Op == SetSchedule || m.Op == DropSchedule || m.Op == Fire) && (m.Schedule.Namespace == "" || m.Schedule.Name == ""):
+	case (m.Op == SetSchedule || m.Op == DropSchedule || m.Op == Fire) && (m.Schedule == nil || m.Schedule.Namespace == "" || m.Schedule.Name == ""):
 		return refuse("the schedule has no name")
 	case m.Op == SetSchedule || m.Op == DropSchedule:
 		return nil
@@ -199,7 +199,7 @@ func (m Mutation) Check() error {
 // Bytes is how much m brings to be kept, as far as that is counted: payload, result,
 // checkpoint, and the data of events. What takes the place of something else gives
 // the bytes of that back.
-func (m Mutation) Bytes() int64 {
+func (m *Mutation) Bytes() int64 {
 	n := BytesOf(m.Events) + int64(len(m.Task.Result))
 	if m.Checkpoint || m.Inserts() {
 		n += int64(len(m.Task.Checkpoint))
@@ -219,7 +219,7 @@ func BytesOf(events []Event) (n int64) {
 }
 
 // Inserts says that m makes a task.
-func (m Mutation) Inserts() bool { return m.Op == Insert || m.Op == Fire }
+func (m *Mutation) Inserts() bool { return m.Op == Insert || m.Op == Fire }
 
 // Request is one submission under an idempotency key.
 type Request struct {
