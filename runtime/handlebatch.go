@@ -99,6 +99,11 @@ func (g *gatherer[In, Out]) run(ctx context.Context, t *Task[In]) (json.RawMessa
 // them all; else the clock does.
 func (g *gatherer[In, Out]) join(m *member[In]) {
 	g.mu.Lock()
+	// Who was cut off and has not left yet is not waited with.
+	g.members = slices.DeleteFunc(g.members, func(o *member[In]) bool { return o.task.ctx.Err() != nil })
+	if len(g.members) == 0 {
+		g.take()
+	}
 	g.members = append(g.members, m)
 	var ready []*member[In]
 	switch len(g.members) {

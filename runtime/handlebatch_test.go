@@ -145,6 +145,23 @@ func TestCancelOfOneOfManyLeavesTheOthers(t *testing.T) {
 	}
 }
 
+// idle waits until no handler runs.
+func idle(t *testing.T, rt *runtime.Runtime) {
+	t.Helper()
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for {
+		s, err := rt.Stats(t.Context(), task.DefaultNamespace)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Running == 0 {
+			return
+		}
+		<-look.C
+	}
+}
+
 // All that gather are cancelled: none of them is run later, and a new one starts
 // its own wait.
 func TestCancelWhileTheyGather(t *testing.T) {
@@ -169,6 +186,8 @@ func TestCancelWhileTheyGather(t *testing.T) {
 		t.Fatal(err)
 	}
 	wait(t, rt, first)
+	// Its end is told before its handler has heard of it, and would be joined by one of the two.
+	idle(t, rt)
 	for _, id := range submitted(t, rt, "gather", 2) {
 		if done := wait(t, rt, id); done.State != task.Succeeded {
 			t.Errorf("%s", done.State)
