@@ -4,17 +4,19 @@ import (
 	"context"
 	"encoding/json"
 	"math/rand/v2"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
+	"github.com/troupe-run/troupe/runtime/task"
+	"github.com/troupe-run/troupe/transport"
 	"github.com/troupe-run/troupe/transport/client"
 )
 
@@ -92,7 +94,7 @@ func TestRollingUpgrade(t *testing.T) {
 
 	for i, n := range nodes {
 		c.pause(ctx, t, int64(500*time.Millisecond))
-		c.streams(ctx, t, nameOf(i))
+		c.speaks(ctx, t, i)
 		n.drain(ctx, t)
 		n.binary = later
 		n.start(t)
@@ -102,7 +104,7 @@ func TestRollingUpgrade(t *testing.T) {
 		}
 		// Whatever was handed back so far is held by these two, or by a third that
 		// has just begun.
-		c.streams(ctx, t, nameOf(0), nameOf(2))
+		c.speaks(ctx, t, 0)
 		nodes[0].mustKill(t)
 		nodes[2].mustKill(t)
 		nodes[0].start(t)
@@ -154,16 +156,27 @@ func (c *cluster) load(load, ctx context.Context) {
 	}
 }
 
-// streams waits until a stream runs on one of these nodes.
-func (c *cluster) streams(ctx context.Context, t *testing.T, nodes ...string) {
+// speaks has a node run a stream that goes on for a while.
+func (c *cluster) speaks(ctx context.Context, t *testing.T, node int) {
 	t.Helper()
-	await(ctx, t, "no stream runs on "+strings.Join(nodes, " or "), func() bool {
-		for v, err := range c.w.client.List(ctx, url.Values{"state": {"running"}, "kind": {"demo.stream"}}) {
-			if err == nil && slices.Contains(nodes, v.Node) {
-				return true
-			}
-		}
-		return false
+	to := c.at(t, node)
+	await(ctx, t, "a stream that this node does not run", func() bool {
+		s, n := c.w.note(transport.Submission{
+			ID: uuid.NewString(), Kind: "demo.stream", MaxAttempts: 2, Priority: 10,
+			Payload: json.RawMessage(`{"chunks":4000,"interval":"1ms","size":16}`),
+		})
+		var v transport.Task
+		insist(ctx, t, func() (err error) {
+			v, _, err = to.Submit(ctx, s)
+			return err
+		})
+		c.w.ack(v.ID, n)
+		c.w.alsoWatch(ctx, v.ID)
+		await(ctx, t, "a stream that does not run", func() bool {
+			v = lookAt(ctx, t, to, v.ID)
+			return v.State == task.Running || v.State.Terminal()
+		})
+		return v.State == task.Running && v.Node == nameOf(node)
 	})
 }
 
