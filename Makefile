@@ -58,8 +58,10 @@ test: tools ## the gate: all that CI runs; COVER_MIN=90 is the coverage it asks 
 	@$(STEP) modules go mod tidy -diff
 	@$(STEP) checksums go mod verify
 	@$(STEP) spec .ci/spec
+	@rm -f .cache/tests.xml.flaky
 	@$(STEP) tests $(GOTESTSUM) --format=pkgname-and-test-fails --junitfile=.cache/tests.xml -- \
-	  $(TEST_FLAGS) -coverpkg=$(COVER_PACKAGES) -coverprofile=.cache/coverage.out ./...
+	  $(TEST_FLAGS) -coverpkg=$(COVER_PACKAGES) -coverprofile=.cache/coverage.out ./... \
+	  || $(STEP) again .ci/again .cache/tests.xml $(TEST_FLAGS)
 	@$(STEP) coverage .ci/coverage .cache/coverage.out $(COVER_MIN)
 	@$(STEP) cron $(MAKE) --no-print-directory cron-check YEARS=1 ZONES=8
 	@$(STEP) smoke .ci/smoke
