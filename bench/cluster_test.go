@@ -12,7 +12,7 @@ import (
 
 // TestClusterIsMeasured keeps the harness alive. It says nothing about speed.
 func TestClusterIsMeasured(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	var out, said bytes.Buffer
 	args := "cluster --binary " + troupe(t) + " --nodes 1,2 --tasks 1501 --turns 1 --callers 6 --probes 5 --streams 3 --limits 1 --json"
