@@ -106,7 +106,7 @@ func (c *cluster) ready(ctx context.Context, t *testing.T) {
 		await(ctx, t, "a node that does not come back:\n"+n.said(), func() bool {
 			select {
 			case <-n.gone:
-				t.Fatalf("a node ended by itself:\n%s", n.said())
+				t.Fatalf("a node ended by itself, %v:\n%s", n.process.ProcessState, n.said())
 			default:
 			}
 			// A node knows within two seconds; a connection may lead nowhere.

@@ -178,7 +178,7 @@ func (v *victim) kill() bool {
 func (v *victim) mustKill(t *testing.T) {
 	t.Helper()
 	if !v.kill() {
-		t.Fatalf("the server ended by itself:\n%s", v.said())
+		t.Fatalf("the server ended by itself, %v:\n%s", v.process.ProcessState, v.said())
 	}
 }
 
@@ -201,7 +201,7 @@ func (v *victim) ready(ctx context.Context, t *testing.T, c *client.Client) {
 	await(ctx, t, "a server that does not come back:\n"+v.said(), func() bool {
 		select {
 		case <-v.gone:
-			t.Fatalf("the server ended by itself:\n%s", v.said())
+			t.Fatalf("the server ended by itself, %v:\n%s", v.process.ProcessState, v.said())
 		default:
 		}
 		return c.Ready(ctx) == nil
