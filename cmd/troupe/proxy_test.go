@@ -159,7 +159,8 @@ func (p *proxy) carry(ctx context.Context, cut func(), to, from net.Conn, which 
 				wait.Stop()
 			}
 		}
-		holed = holed || now.lost && n > 0
+		// Cut, it is closed in a moment; what comes in between was sent after the cut.
+		holed = holed || now.lost && n > 0 || ctx.Err() != nil
 		if !holed && n > 0 {
 			if _, err := to.Write(buf[:n]); err != nil {
 				cut()
