@@ -276,8 +276,11 @@ func (d *desk) stop(e *errand, reason string) {
 	}
 }
 
-// serve does what the worker says until the attempt is over.
+// serve does what the worker says until the attempt is over, and for a while after it
+// was cut off: the worker may tell how it ends.
 func (e *errand) serve(ctx context.Context, job *Job) (json.RawMessage, error) {
+	cut := ctx.Done()
+	var late <-chan time.Time
 	for {
 		select {
 		case c := <-e.calls:
@@ -286,16 +289,18 @@ func (e *errand) serve(ctx context.Context, job *Job) (json.RawMessage, error) {
 			}
 		case <-e.lost:
 			return nil, e.desk.over
-		case <-ctx.Done():
-			return e.cutOff(ctx, job)
+		case <-cut:
+			cut = nil
+			late = time.After(e.cutOff(context.Cause(ctx)))
+		case <-late:
+			return nil, context.Cause(ctx)
 		}
 	}
 }
 
-// cutOff tells the worker to stop, and waits a while for how it ends the attempt.
-func (e *errand) cutOff(ctx context.Context, job *Job) (json.RawMessage, error) {
-	cause := context.Cause(ctx)
-	grace := graceAfterTimeout
+// cutOff tells the worker to stop, and says how long its end is waited for.
+func (e *errand) cutOff(cause error) (grace time.Duration) {
+	grace = graceAfterTimeout
 	reason := "lost"
 	switch {
 	case errors.Is(cause, ErrCancelled):
@@ -310,20 +315,7 @@ func (e *errand) cutOff(ctx context.Context, job *Job) (json.RawMessage, error) 
 		grace = 0 // nobody could keep its end
 	}
 	e.desk.stop(e, reason)
-	timer := time.NewTimer(grace)
-	defer timer.Stop()
-	for {
-		select {
-		case c := <-e.calls:
-			if over, result, err := e.take(ctx, job, c); over {
-				return result, err
-			}
-		case <-e.lost:
-			return nil, e.desk.over
-		case <-timer.C:
-			return nil, cause
-		}
-	}
+	return grace
 }
 
 // take does one call; over says that it ends the attempt.

@@ -190,7 +190,7 @@ func (p *places) runs(l task.Lane) bool {
 }
 
 // leave gives those tasks back that a claim got and that can never run here, and
-// remembers to leave their lanes to others.
+// remembers to leave their lanes to others. The rest stand in the same slice.
 func (p *places) leave(ctx actor.Context, claimed []task.Task) (rest []task.Task) {
 	rest = claimed[:0]
 	for _, t := range claimed {

@@ -100,10 +100,7 @@ func (g *gatherer[In, Out]) run(ctx context.Context, t *Task[In]) (json.RawMessa
 func (g *gatherer[In, Out]) join(m *member[In]) {
 	g.mu.Lock()
 	// Who was cut off and has not left yet is not waited with.
-	g.members = slices.DeleteFunc(g.members, func(o *member[In]) bool { return o.task.ctx.Err() != nil })
-	if len(g.members) == 0 {
-		g.take()
-	}
+	g.drop(func(o *member[In]) bool { return o.task.ctx.Err() != nil })
 	g.members = append(g.members, m)
 	var ready []*member[In]
 	switch len(g.members) {
@@ -140,8 +137,12 @@ func (g *gatherer[In, Out]) take() []*member[In] {
 func (g *gatherer[In, Out]) leave(m *member[In]) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.members = slices.DeleteFunc(g.members, func(o *member[In]) bool { return o == m })
-	if len(g.members) == 0 {
+	g.drop(func(o *member[In]) bool { return o == m })
+}
+
+// drop removes some of those that gather; the clock stops with the last.
+func (g *gatherer[In, Out]) drop(gone func(*member[In]) bool) {
+	if g.members = slices.DeleteFunc(g.members, gone); len(g.members) == 0 {
 		g.take()
 	}
 }
