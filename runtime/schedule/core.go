@@ -49,7 +49,8 @@ type Core struct {
 	truth     truth
 	fresh     []*item // those that came since then
 	timed     []*flow // those in which entries go to the front some day
-	running   []*item // those that hold something, by expected end
+	running   endings // those that hold something
+	ends      soonest // the same, for a reservation to take from
 
 	reserved reservation
 
@@ -204,7 +205,7 @@ func (c *Core) hold(i *item, priority int, now time.Time) {
 		p.ending += float64(a.Milli) * seconds(i.end)
 	}
 	if len(i.Demand) > 0 {
-		c.insertRunning(i)
+		heap.Push(&c.running, i)
 		c.stirMixed()
 	}
 	c.charge(i, i.expected())
@@ -247,7 +248,7 @@ func (c *Core) Release(id ID, now time.Time) bool {
 		p.ending -= float64(a.Milli) * seconds(i.end)
 	}
 	if len(i.Demand) > 0 {
-		c.removeRunning(i)
+		heap.Remove(&c.running, i.ends)
 		c.stirMixed()
 	}
 	c.comeBack(i)
@@ -265,9 +266,8 @@ func (c *Core) pass(now time.Time) {
 	c.look()
 	c.tick(now)
 	c.settleIn(now)
-	for len(c.running) > 0 && c.running[0].end.Before(now) {
-		i := c.running[0]
-		c.running = slices.Delete(c.running, 0, 1)
+	for len(c.running.soonest) > 0 && c.running.soonest[0].end.Before(now) {
+		i := c.running.soonest[0]
 		before := i.end
 		took := max(i.end.Sub(i.started), time.Millisecond)
 		for i.end.Before(now) {
@@ -280,28 +280,13 @@ func (c *Core) pass(now time.Time) {
 		for _, a := range i.Demand {
 			c.pool(a.Name).ending += float64(a.Milli) * i.end.Sub(before).Seconds()
 		}
-		c.insertRunning(i)
+		heap.Fix(&c.running, 0)
 		c.charge(i, i.end.Sub(i.started)-i.charged)
 	}
 	c.timed = slices.DeleteFunc(c.timed, func(f *flow) bool {
 		f.promote(c, now)
 		return len(f.timed) == 0
 	})
-}
-
-func (c *Core) insertRunning(i *item) {
-	at, _ := slices.BinarySearchFunc(c.running, i, (*item).byEnd)
-	c.running = slices.Insert(c.running, at, i)
-}
-
-func (c *Core) removeRunning(i *item) {
-	if at, found := slices.BinarySearchFunc(c.running, i, (*item).byEnd); found {
-		c.running = slices.Delete(c.running, at, at+1)
-	}
-}
-
-func (i *item) byEnd(j *item) int {
-	return cmp.Or(i.end.Compare(j.end), i.order.compare(&j.order), slices.Compare(i.ID[:], j.ID[:]))
 }
 
 // Least lists up to n waiting entries, the least urgent first: what to give

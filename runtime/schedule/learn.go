@@ -93,10 +93,18 @@ func (l *Learner) Mean(namespace, kind string) time.Duration {
 // sum is for how many milliseconds entries ran together, and how many there were.
 func (h *history) sum() (ms, n float64) {
 	for i, k := range h.count {
-		ms += float64(k) * math.Exp2((float64(i)+0.5)/2) // the middle of the bucket
+		ms += float64(k) * middles[i]
 	}
 	return ms, float64(h.total)
 }
+
+// middles is the middle of each bucket, in milliseconds.
+var middles = func() (all [buckets]float64) {
+	for i := range all {
+		all[i] = math.Exp2((float64(i) + 0.5) / 2)
+	}
+	return all
+}()
 
 func historyOf(e *list.Element) *history {
 	h, _ := e.Value.(*history)
