@@ -10,13 +10,16 @@ import (
 	"github.com/troupe-run/troupe/runtime/task"
 )
 
-// How much this node holds. It takes what it expects to start within
+// How much this node holds. It claims what it expects to start within
 // holdAhead; never less than holdLeast of a lane, lest it run dry between two
-// claims, and never more than holdMost in all.
+// claims, and never more than holdMost in all. A node alone takes new tasks up to
+// that, if their payloads are no larger than holdSmall: each that goes by way of the
+// backlog is written once more and read.
 const (
 	holdAhead = 250 * time.Millisecond
 	holdLeast = 256
 	holdMost  = 20000
+	holdSmall = 4 << 10
 	// calmly is how long is left between two looks of the same kind.
 	calmly = 20 * time.Millisecond
 	// holdHungry is what it takes at least while other nodes have nothing to do.
@@ -202,6 +205,14 @@ func (c *claimer) room() int {
 	return min(holdMost/2, max(least, int(c.rate*holdAhead.Seconds())))
 }
 
+// roomFor is how many of a new task's lane may wait here.
+func (c *claimer) roomFor(t *task.Task) int {
+	if c.node.others.Load() == 0 && len(t.Payload) <= holdSmall {
+		return holdMost
+	}
+	return c.room()
+}
+
 // admit gives each new task to this node or to the backlog, and passes all to
 // the journal, which answers whoever asked.
 func (c *claimer) admit(ctx actor.Context, msg admit) {
@@ -221,7 +232,7 @@ func (c *claimer) admit(ctx actor.Context, msg admit) {
 		if !c.spreads(ctx, step.Task) && c.wants(step.Task) {
 			step.Task.Holder = c.node.incarnation
 			c.took(step.Task)
-			if c.lane(step.Task.Lane()).waiting > c.room() || c.total > holdMost {
+			if c.lane(step.Task.Lane()).waiting > c.roomFor(&step.Task) || c.total > holdMost {
 				over++
 			}
 		}
@@ -248,7 +259,7 @@ func (c *claimer) wants(t task.Task) bool {
 	case t.Rank() >= h.left:
 		return false
 	default:
-		return h.waiting < c.room() && c.total < holdMost || t.Rank() < h.worst
+		return h.waiting < c.roomFor(&t) && c.total < holdMost || t.Rank() < h.worst
 	}
 }
 
@@ -375,7 +386,8 @@ func (c *claimer) claimed(ctx actor.Context, msg claimed) {
 
 // learn notes what a claim says of the backlog: a lane that was looked at has
 // none left, but for what came meanwhile or lies behind the last one taken; one
-// that was left out has what is behind those taken before.
+// that was left out may have what is behind those taken before, unless nobody but
+// this node could have put it there, which knows of none.
 func (c *claimer) learn(msg claimed) {
 	leftOut := map[task.Lane]bool{}
 	for _, l := range msg.q.Full {
@@ -383,8 +395,9 @@ func (c *claimer) learn(msg claimed) {
 			continue
 		}
 		leftOut[l] = true
-		h := c.lane(l)
-		h.left = min(h.left, max(h.worst, allBacklog+1))
+		if h := c.lane(l); h.left != noBacklog || c.node.others.Load() > 0 {
+			h.left = min(h.left, max(h.worst, allBacklog+1))
+		}
 	}
 	c.backlog = noBacklog
 	if last := len(msg.tasks) - 1; last+1 == msg.q.Limit {

@@ -123,6 +123,9 @@ func (a *taskActor) watch(ctx actor.Context, msg watch) {
 	case !a.log.covers(msg.after):
 		ctx.Respond(watching{gen: msg.gen, task: a.visible()})
 	default:
+		if a.watchers == nil {
+			a.watchers = map[string]watcher{}
+		}
 		a.watchers[ctx.Sender().GetId()] = watcher{pid: ctx.Sender(), gen: msg.gen}
 		ctx.Respond(watching{gen: msg.gen, task: a.visible(), live: true, frames: a.log.between(msg.after)})
 	}
@@ -131,7 +134,7 @@ func (a *taskActor) watch(ctx actor.Context, msg watch) {
 // visible is the row as a watcher may see it: as it is on disk, with the
 // progress and the place in the log that have been shown live.
 func (a *taskActor) visible() task.Task {
-	t := a.disk
+	t := *a.disk
 	if t.Attempt == a.row.Attempt && t.State == task.Running {
 		t.Progress = a.row.Progress
 	}

@@ -6,14 +6,27 @@ import (
 	"github.com/troupe-run/troupe/runtime/task"
 )
 
-// holder knows the actor of every task this node holds, and is their parent. It
-// is a registry: a message leaves its map whole, so after a panic it goes on
-// (see supervision.go).
+// holder knows every task this node holds, and is the parent of their actors. One
+// that only waits for its turn has none yet, so that a node can hold many: its actor
+// is made when it starts, or when somebody speaks to it. It is a registry: a message
+// leaves its map whole, so after a panic it goes on (see supervision.go).
 type holder struct {
 	node    *Node
-	tasks   map[task.ID]*actor.PID
+	tasks   map[task.ID]heldTask
 	next    map[task.ID]task.Task // taken again before the actor that let it go is gone
 	leavers []*actor.PID          // wait until no task is held
+}
+
+// heldTask is an actor or, of one that nobody has spoken to yet, its row.
+type heldTask struct {
+	pid *actor.PID
+	row *task.Task
+}
+
+func newHolder(n *Node) actor.Producer {
+	return func() actor.Actor {
+		return &holder{node: n, tasks: map[task.ID]heldTask{}, next: map[task.ID]task.Task{}}
+	}
 }
 
 // Receive implements [actor.Actor].
@@ -23,12 +36,14 @@ func (h *holder) Receive(ctx actor.Context) {
 		h.hold(ctx, msg)
 	case forTask:
 		h.forward(ctx, msg)
+	case starts:
+		for _, t := range msg.tasks {
+			h.start(ctx, t)
+		}
 	case gone:
 		h.gone(ctx, msg)
 	case census:
-		for _, pid := range h.tasks {
-			ctx.Send(pid, census{})
-		}
+		h.census(ctx)
 	case drain:
 		h.drain(ctx, msg)
 	case held:
@@ -37,38 +52,91 @@ func (h *holder) Receive(ctx actor.Context) {
 }
 
 func (h *holder) hold(ctx actor.Context, msg hold) {
-	for _, t := range msg.tasks {
+	var waiting []ready
+	for i := range msg.tasks {
+		t := &msg.tasks[i]
 		if _, known := h.tasks[t.ID]; known {
-			h.next[t.ID] = t
+			h.next[t.ID] = *t
 			continue
 		}
-		h.spawn(ctx, t)
+		if !h.rests(t) {
+			h.spawn(ctx, t, birth{})
+			continue
+		}
+		h.tasks[t.ID] = heldTask{row: new(*t)}
+		waiting = append(waiting, h.ready(t))
+	}
+	if len(waiting) > 0 {
+		ctx.Send(h.node.scheduler, readies{waiting})
 	}
 	h.node.metrics.held.Set(float64(len(h.tasks)))
 }
 
-func (h *holder) spawn(ctx actor.Context, t task.Task) {
-	h.tasks[t.ID] = ctx.Spawn(h.node.ownProps(newTaskActor(h.node, t)))
+// rests says whether all a task does for now is wait for its turn.
+func (h *holder) rests(t *task.Task) bool {
+	return t.State == task.Queued && t.Deadline.IsZero() && (t.Called || !h.node.isFull(h.node.wants(*t)))
+}
+
+func (h *holder) ready(t *task.Task) ready {
+	return ready{entry: h.node.entry(*t, ""), where: t.Lane(), rests: true}
+}
+
+func (h *holder) spawn(ctx actor.Context, t *task.Task, b birth) *actor.PID {
+	pid := ctx.Spawn(h.node.ownProps(newTaskActor(h.node, t, b)))
+	h.tasks[t.ID] = heldTask{pid: pid}
+	return pid
+}
+
+// start has a task start: the scheduler has given it its tokens.
+func (h *holder) start(ctx actor.Context, msg startOf) {
+	t, ok := h.tasks[msg.id]
+	switch {
+	case !ok:
+		ctx.Send(h.node.scheduler, release{id: msg.id})
+	case t.pid != nil:
+		ctx.Send(t.pid, msg.start)
+	default:
+		h.spawn(ctx, t.row, birth{queued: true, start: &msg.start})
+	}
 }
 
 func (h *holder) forward(ctx actor.Context, msg forTask) {
-	if pid, ok := h.tasks[msg.id]; ok {
-		ctx.RequestWithCustomSender(pid, msg.msg, ctx.Sender())
+	t, ok := h.tasks[msg.id]
+	if _, back := msg.msg.(giveBack); back && ok && t.pid == nil {
+		h.release(ctx, t.row)
+		return
+	}
+	if ok {
+		if t.pid == nil {
+			t.pid = h.spawn(ctx, t.row, birth{queued: true})
+		}
+		ctx.RequestWithCustomSender(t.pid, msg.msg, ctx.Sender())
 		return
 	}
 	answer := notHeld{}
 	if w, ok := msg.msg.(watch); ok {
 		answer.gen = w.gen
 	}
-	ctx.Respond(answer)
+	if ctx.Sender() != nil {
+		ctx.Respond(answer)
+	}
+}
+
+// release gives a task back that nobody has spoken to. Should the write come to
+// nothing, it was not held any more.
+func (h *holder) release(ctx actor.Context, t *task.Task) {
+	delete(h.tasks, t.ID)
+	ctx.Send(h.node.scheduler, withdraw{id: t.ID})
+	ctx.Send(h.node.journal, write{m: new(t.Release().Mutation())})
+	h.node.metrics.held.Set(float64(len(h.tasks)))
 }
 
 func (h *holder) gone(ctx actor.Context, msg gone) {
-	if pid, ok := h.tasks[msg.id]; ok && pid.Equal(msg.pid) {
+	if t, ok := h.tasks[msg.id]; ok && t.pid.Equal(msg.pid) {
 		delete(h.tasks, msg.id)
 		if t, again := h.next[msg.id]; again {
 			delete(h.next, msg.id)
-			h.spawn(ctx, t)
+			h.spawn(ctx, &t, birth{})
 		}
 	}
 	// Behind everything that was passed on to it: stopping it would drop that.
@@ -77,13 +145,29 @@ func (h *holder) gone(ctx actor.Context, msg gone) {
 	h.answerDrain(ctx)
 }
 
+// census has all tasks say what they are to a scheduler that has lost its memory.
+func (h *holder) census(ctx actor.Context) {
+	var waiting []ready
+	for _, t := range h.tasks {
+		if t.pid != nil {
+			ctx.Send(t.pid, census{})
+		} else {
+			waiting = append(waiting, h.ready(t.row))
+		}
+	}
+	ctx.Send(h.node.scheduler, readies{waiting})
+}
+
 func (h *holder) drain(ctx actor.Context, msg drain) {
 	h.leavers = append(h.leavers, ctx.Sender())
-	for _, pid := range h.tasks {
-		if msg.hard {
-			ctx.Send(pid, expel{})
-		} else {
-			ctx.Send(pid, giveBack{})
+	for _, t := range h.tasks {
+		switch {
+		case t.pid == nil:
+			h.release(ctx, t.row)
+		case msg.hard:
+			ctx.Send(t.pid, expel{})
+		default:
+			ctx.Send(t.pid, giveBack{})
 		}
 	}
 	h.answerDrain(ctx)

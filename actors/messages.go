@@ -123,6 +123,12 @@ type (
 		msg any
 	}
 	notHeld struct{ gen uint64 }
+	// starts is start for tasks of which the scheduler does not know the actor.
+	starts  struct{ tasks []startOf }
+	startOf struct {
+		id task.ID
+		start
+	}
 	gone    struct {
 		id  task.ID
 		pid *actor.PID
@@ -216,8 +222,10 @@ type (
 		entry schedule.Entry // its demand is all it needs
 		where task.Lane
 		pid   *actor.PID
+		rests bool // instead: it has no actor yet, and the holder speaks for it
 		again bool // it was not counted as waiting by the claimer yet
 	}
+	readies struct{ all []ready }
 	busy struct { // after a restart of the scheduler: this one runs
 		entry schedule.Entry
 		where task.Lane

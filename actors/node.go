@@ -252,9 +252,7 @@ func (a *nodeActor) Receive(ctx actor.Context) {
 	}
 	n := a.node
 	spawn := func(produce actor.Producer) *actor.PID { return ctx.Spawn(n.props(produce, supervisor{log: n.log})) }
-	n.holder = spawn(func() actor.Actor {
-		return &holder{node: n, tasks: map[task.ID]*actor.PID{}, next: map[task.ID]task.Task{}}
-	})
+	n.holder = spawn(newHolder(n))
 	n.feeds = spawn(func() actor.Actor {
 		return &feeds{
 			node: n, feeds: map[string]*feed{}, tasks: map[task.ID]map[string]*actor.PID{}, newest: map[task.ID]task.Cursor{},

@@ -28,6 +28,7 @@ type scheduler struct {
 // ticket is what the scheduler knows of a task besides its entry in the core.
 type ticket struct {
 	pid    *actor.PID
+	rests  bool // instead: the holder is to hear what is for it
 	lane   task.Lane
 	entry  schedule.Entry
 	worker string // where it runs, if elsewhere
@@ -62,7 +63,13 @@ func (s *scheduler) Receive(ctx actor.Context) {
 	case *actor.Started:
 		ctx.Send(s.node.holder, census{})
 	case ready:
-		s.ready(ctx, msg)
+		s.ready(msg)
+		s.dispatch(ctx)
+	case readies:
+		for _, one := range msg.all {
+			s.ready(one)
+		}
+		s.dispatch(ctx)
 	case busy:
 		s.busy(msg)
 	case withdraw:
@@ -100,19 +107,18 @@ func (s *scheduler) Receive(ctx actor.Context) {
 	}
 }
 
-func (s *scheduler) ready(ctx actor.Context, msg ready) {
+func (s *scheduler) ready(msg ready) {
 	id := task.ID(msg.entry.ID)
 	if _, known := s.tasks[id]; known {
 		return // a census and the task itself both said so
 	}
-	s.tasks[id] = ticket{pid: msg.pid, lane: msg.where, entry: msg.entry}
+	s.tasks[id] = ticket{pid: msg.pid, rests: msg.rests, lane: msg.where, entry: msg.entry}
 	if !s.setAside(id, kindOf(msg.where)) {
 		s.add(id)
 	}
 	if msg.again {
 		s.delta[msg.where]++
 	}
-	s.dispatch(ctx)
 }
 
 func (s *scheduler) busy(msg busy) {
@@ -132,6 +138,7 @@ func (s *scheduler) expect(e schedule.Entry) schedule.Entry {
 
 // dispatch starts everything that can start now.
 func (s *scheduler) dispatch(ctx actor.Context) {
+	var resting []startOf // that have no actor yet
 	for {
 		entry, ok := s.core.Next(s.node.now())
 		if !ok {
@@ -147,7 +154,14 @@ func (s *scheduler) dispatch(ctx actor.Context) {
 			s.tasks[task.ID(entry.ID)] = t
 			s.freeOf(t.worker)
 		}
-		ctx.Send(t.pid, start{worker: entry.Worker})
+		if how := (start{worker: entry.Worker}); t.rests {
+			resting = append(resting, startOf{id: task.ID(entry.ID), start: how})
+		} else {
+			ctx.Send(t.pid, how)
+		}
+	}
+	if len(resting) > 0 {
+		ctx.Send(s.node.holder, starts{resting})
 	}
 	s.report(ctx)
 }
@@ -242,11 +256,20 @@ func (s *scheduler) queueChanged(ctx actor.Context, msg queueChanged) {
 	if msg.to.Paused {
 		for id, t := range s.tasks {
 			if t.lane.Namespace == msg.name.namespace && t.lane.Queue == msg.name.name && s.stands(id) {
-				ctx.Send(t.pid, giveBack{})
+				s.giveBack(ctx, id, t)
 			}
 		}
 	}
 	s.dispatch(ctx)
+}
+
+// giveBack has a task go that waits.
+func (s *scheduler) giveBack(ctx actor.Context, id task.ID, t ticket) {
+	if t.rests {
+		ctx.Send(s.node.holder, forTask{id: id, msg: giveBack{}})
+	} else {
+		ctx.Send(t.pid, giveBack{})
+	}
 }
 
 // shed gives the least urgent waiting tasks back; a negative n means all.
@@ -260,9 +283,9 @@ func (s *scheduler) shed(ctx actor.Context, n int) {
 		least = append(least, task.ID(entry.ID))
 	}
 	for _, id := range least {
-		pid := s.tasks[id].pid
+		t := s.tasks[id]
 		s.withdraw(ctx, id)
-		ctx.Send(pid, giveBack{})
+		s.giveBack(ctx, id, t)
 	}
 }
 

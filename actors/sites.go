@@ -151,7 +151,7 @@ func (s *scheduler) replace(ctx actor.Context, which func(task.Lane) bool) {
 		}
 		if !s.core.Serves(t.lane.Namespace, t.lane.Kind) && !s.runsHere(t.lane) {
 			s.withdraw(ctx, id) // before its actor can be gone
-			ctx.Send(t.pid, giveBack{})
+			s.giveBack(ctx, id, t)
 			continue
 		}
 		s.core.Remove(schedule.ID(id))
@@ -165,7 +165,7 @@ func (s *scheduler) shedStuck(ctx actor.Context, served []task.Served) {
 	for id, t := range s.tasks {
 		if s.core.Stuck(schedule.ID(id)) && slices.ContainsFunc(served, func(o task.Served) bool { return o.Takes(t.lane) }) {
 			s.withdraw(ctx, id)
-			ctx.Send(t.pid, giveBack{})
+			s.giveBack(ctx, id, t)
 		}
 	}
 }

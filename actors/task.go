@@ -38,6 +38,7 @@ type taskActor struct {
 	lane task.Lane
 
 	// The hold.
+	birth     birth
 	restarted bool // this instance replaces one that crashed
 	leaving   bool // the row is given back or ended; go once all is settled
 	left      bool // gone from the holder's map
@@ -59,7 +60,7 @@ type taskActor struct {
 	took     time.Duration // the attempt, from begin to end; 0 where it was cut short
 
 	// What is being stored, in order.
-	disk      task.Task // the row as the journal last said it is
+	disk      *task.Task // the row as the journal last said it is; not to be changed
 	writes    []pending
 	unstored  []task.Event // live events not sent to the journal yet
 	unsent    int          // bytes of unstored
@@ -92,14 +93,20 @@ type watcher struct {
 	gen uint64
 }
 
+// birth is what a task's actor finds when it is made.
+type birth struct {
+	queued bool   // the scheduler has the task waiting, or has just started it
+	start  *start // how; nil: it waits
+}
+
 // newTaskActor makes the recipe. The first instance is given the row as it was
 // just stored; a later one reads it.
-func newTaskActor(n *Node, t task.Task) func() actor.Actor {
+func newTaskActor(n *Node, t *task.Task, b birth) func() actor.Actor {
 	first := true
 	return func() actor.Actor {
 		a := &taskActor{
-			node: n, row: t, disk: t, lane: t.Lane(), restarted: !first,
-			log: newEventLog(t.Cursor), watchers: map[string]watcher{},
+			node: n, row: *t, disk: t, lane: t.Lane(), restarted: !first,
+			log: newEventLog(t.Cursor), birth: b,
 		}
 		first = false
 		return a
@@ -147,9 +154,14 @@ func (a *taskActor) started(ctx actor.Context) {
 		a.recover(ctx)
 		return
 	}
-	if a.row.State == task.Scheduled {
+	switch {
+	case a.birth.start != nil:
+		a.start(ctx, a.birth.start.worker)
+	case a.birth.queued:
+		a.queued = true
+	case a.row.State == task.Scheduled:
 		a.after(ctx, tickDue, a.node.until(a.row.RunAt))
-	} else {
+	default:
 		a.ready(ctx, false)
 	}
 	if !a.row.Deadline.IsZero() {
@@ -348,7 +360,7 @@ func (a *taskActor) wrote(ctx actor.Context, msg wrote) {
 		a.lost(ctx, msg.outcome.Err)
 		return
 	}
-	a.disk = *w.row
+	a.disk = w.row
 	a.node.eased(w.given)
 	a.log.stored(w.row.Cursor)
 	if a.quota != nil && w.bytes > 0 {
@@ -483,7 +495,7 @@ func (a *taskActor) reread(ctx actor.Context, msg reread) {
 		time.AfterFunc(commitRetry, func() { root.Send(self, &actor.Started{}) })
 	default:
 		ctx.Send(a.node.workers, abort{id: msg.task.ID, attempt: msg.task.Attempt, cause: ErrLost})
-		a.row, a.disk = msg.task, msg.task
+		a.row, a.disk = msg.task, &msg.task
 		a.give(ctx, msg.task.Lost(a.node.now(), task.CodeWorkerCrashed, chance(), a.node.cfg.Limits.Crashes))
 	}
 }
