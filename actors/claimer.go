@@ -187,9 +187,10 @@ func (c *claimer) count(l task.Lane, n int) {
 }
 
 // took notes a task that is held now.
-func (c *claimer) took(t task.Task) {
-	c.count(t.Lane(), 1)
-	h := c.lane(t.Lane())
+func (c *claimer) took(t *task.Task) {
+	l := t.Lane()
+	c.count(l, 1)
+	h := c.lane(l)
 	h.worst = max(h.worst, t.Rank())
 }
 
@@ -229,9 +230,9 @@ func (c *claimer) admit(ctx actor.Context, msg admit) {
 	over := 0
 	for i, sub := range msg.subs {
 		step := task.New(sub.Spec, now, 0)
-		if !c.spreads(ctx, step.Task) && c.wants(step.Task) {
+		if !c.spreads(ctx, &step.Task) && c.wants(&step.Task) {
 			step.Task.Holder = c.node.incarnation
-			c.took(step.Task)
+			c.took(&step.Task)
 			if c.lane(step.Task.Lane()).waiting > c.roomFor(&step.Task) || c.total > holdMost {
 				over++
 			}
@@ -247,7 +248,7 @@ func (c *claimer) admit(ctx actor.Context, msg admit) {
 // wants says whether a new task should be held at once. It may not pass one in
 // the backlog that ranks before it; and where the node has enough, it must rank
 // before one that is held, which then goes back in its stead.
-func (c *claimer) wants(t task.Task) bool {
+func (c *claimer) wants(t *task.Task) bool {
 	l := t.Lane()
 	if t.State != task.Queued || t.Rank() >= c.backlog || !c.runs(l) {
 		return false
@@ -259,13 +260,16 @@ func (c *claimer) wants(t task.Task) bool {
 	case t.Rank() >= h.left:
 		return false
 	default:
-		return h.waiting < c.roomFor(&t) && c.total < holdMost || t.Rank() < h.worst
+		return h.waiting < c.roomFor(t) && c.total < holdMost || t.Rank() < h.worst
 	}
 }
 
 // spreads says that a new task goes into the backlog, for a node that has nothing to do
 // and runs less than this one.
-func (c *claimer) spreads(ctx actor.Context, t task.Task) bool {
+func (c *claimer) spreads(ctx actor.Context, t *task.Task) bool {
+	if len(c.places.rivals) == 0 {
+		return false
+	}
 	l := t.Lane()
 	if t.State != task.Queued || t.StickyKey != "" || !c.places.yields(l, c.running+c.total) || !c.runs(l) {
 		return false
@@ -373,11 +377,13 @@ func (c *claimer) claimed(ctx actor.Context, msg claimed) {
 		ctx.Send(c.node.peers, starves)
 		c.starves = len(starves.kinds)+len(starves.served) > 0
 	}
-	for _, t := range msg.tasks {
-		c.took(t)
+	held := make([]*task.Task, len(msg.tasks))
+	for i := range msg.tasks {
+		c.took(&msg.tasks[i])
+		held[i] = new(msg.tasks[i]) // one by one, so that the last of them does not keep all in memory
 	}
-	if len(msg.tasks) > 0 {
-		ctx.Send(c.node.holder, hold{tasks: msg.tasks})
+	if len(held) > 0 {
+		ctx.Send(c.node.holder, hold{tasks: held})
 	}
 	if c.again || found > 0 {
 		c.claim(ctx)

@@ -13,8 +13,8 @@ import (
 type holder struct {
 	node    *Node
 	tasks   map[task.ID]heldTask
-	next    map[task.ID]task.Task // taken again before the actor that let it go is gone
-	leavers []*actor.PID          // wait until no task is held
+	next    map[task.ID]*task.Task // taken again before the actor that let it go is gone
+	leavers []*actor.PID           // wait until no task is held
 }
 
 // heldTask is an actor or, of one that nobody has spoken to yet, its row.
@@ -25,7 +25,7 @@ type heldTask struct {
 
 func newHolder(n *Node) actor.Producer {
 	return func() actor.Actor {
-		return &holder{node: n, tasks: map[task.ID]heldTask{}, next: map[task.ID]task.Task{}}
+		return &holder{node: n, tasks: map[task.ID]heldTask{}, next: map[task.ID]*task.Task{}}
 	}
 }
 
@@ -53,17 +53,16 @@ func (h *holder) Receive(ctx actor.Context) {
 
 func (h *holder) hold(ctx actor.Context, msg hold) {
 	var waiting []ready
-	for i := range msg.tasks {
-		t := &msg.tasks[i]
+	for _, t := range msg.tasks {
 		if _, known := h.tasks[t.ID]; known {
-			h.next[t.ID] = *t
+			h.next[t.ID] = t
 			continue
 		}
 		if !h.rests(t) {
 			h.spawn(ctx, t, birth{})
 			continue
 		}
-		h.tasks[t.ID] = heldTask{row: new(*t)}
+		h.tasks[t.ID] = heldTask{row: t}
 		waiting = append(waiting, h.ready(t))
 	}
 	if len(waiting) > 0 {
@@ -136,7 +135,7 @@ func (h *holder) gone(ctx actor.Context, msg gone) {
 		delete(h.tasks, msg.id)
 		if t, again := h.next[msg.id]; again {
 			delete(h.next, msg.id)
-			h.spawn(ctx, &t, birth{})
+			h.spawn(ctx, t, birth{})
 		}
 	}
 	// Behind everything that was passed on to it: stopping it would drop that.

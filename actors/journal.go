@@ -20,6 +20,10 @@ const (
 	maxBatchBytes = 8 << 20
 )
 
+// lazyFor is how long a lazy write may wait for the next one of its task. In a burst of
+// starts it is about as long until the first ends come in.
+const lazyFor = 25 * time.Millisecond
+
 // How often a commit that the store refused is tried again.
 const commitRetry = 250 * time.Millisecond
 
@@ -29,8 +33,9 @@ const complainEvery = 10 * time.Second
 // journal is the one writer: while a transaction commits, the next batch
 // gathers. Whoever asked is answered after the commit.
 //
-// Two writes of the same task that meet in one gathering become one. So the
-// start of an attempt that ends at once costs no write of its own.
+// Two writes of the same task that meet in one gathering become one. A lazy one waits
+// a while for the other. So the start of an attempt that ends soon costs no write of
+// its own.
 type journal struct {
 	node *Node
 	log  *slog.Logger
@@ -47,6 +52,16 @@ type ledger struct {
 	broken     bool   // the store refused the last commit, and it holds saves
 	complained time.Time
 	flushers   []*actor.PID
+	lazy       map[task.ID]lazyWrite
+	due        queue[lazyWrite] // the same in order, with those that wait no more
+	timed      bool             // lazyDue is to come
+}
+
+// lazyWrite is a write that waits for the next one of its task.
+type lazyWrite struct {
+	write *task.Mutation
+	owed  owed
+	until time.Time
 }
 
 // batch is one transaction's writes with those who wait for them.
@@ -79,7 +94,7 @@ type reply struct {
 }
 
 func newJournal(n *Node) actor.Producer {
-	l := &ledger{gathering: newBatch()}
+	l := &ledger{gathering: newBatch(), lazy: map[task.ID]lazyWrite{}}
 	return func() actor.Actor { return &journal{node: n, log: n.log, ledger: l} }
 }
 
@@ -96,7 +111,15 @@ func (j *journal) Receive(ctx actor.Context) {
 			j.answer(ctx, msg.m, o, task.Outcome{Err: task.ErrUnavailable})
 			return
 		}
+		if msg.lazy {
+			j.putOff(ctx, msg.m, o)
+			return
+		}
+		j.hurry(msg.m.Task.ID)
 		j.gather(msg.m, o)
+		j.commit(ctx)
+	case lazyDue:
+		j.timed = false
 		j.commit(ctx)
 	case submit:
 		j.submit(ctx, msg)
@@ -106,6 +129,7 @@ func (j *journal) Receive(ctx actor.Context) {
 		j.store(ctx)
 	case flush:
 		j.flushers = append(j.flushers, ctx.Sender())
+		j.commit(ctx)
 		j.answerFlush(ctx)
 	}
 }
@@ -121,6 +145,50 @@ func (j *journal) submit(ctx actor.Context, msg submit) {
 		j.gather(m, o)
 	}
 	j.commit(ctx)
+}
+
+// putOff has a lazy write wait.
+func (j *journal) putOff(ctx actor.Context, m *task.Mutation, o owed) {
+	id := m.Task.ID
+	j.hurry(id)
+	l := lazyWrite{write: m, owed: o, until: time.Now().Add(lazyFor)}
+	j.lazy[id] = l
+	j.due.push(l)
+	j.timeLazy(ctx)
+}
+
+func (j *journal) timeLazy(ctx actor.Context) {
+	if j.timed || len(j.lazy) == 0 {
+		return
+	}
+	j.timed = true
+	self, root := ctx.Self(), j.node.root
+	time.AfterFunc(lazyFor, func() { root.Send(self, lazyDue{}) })
+}
+
+// hurry gathers the lazy write of a task, if there is one.
+func (j *journal) hurry(id task.ID) {
+	if l, ok := j.lazy[id]; ok {
+		delete(j.lazy, id)
+		j.gather(l.write, l.owed)
+	}
+}
+
+// hurryDue gathers the lazy writes that have waited for long enough; all where
+// somebody waits for that.
+func (j *journal) hurryDue(ctx actor.Context) {
+	now := time.Now()
+	for {
+		l, ok := j.due.peek()
+		if !ok || l.until.After(now) && len(j.flushers) == 0 {
+			break
+		}
+		j.due.pop()
+		if current, waits := j.lazy[l.write.Task.ID]; waits && current.write == l.write {
+			j.hurry(l.write.Task.ID)
+		}
+	}
+	j.timeLazy(ctx)
 }
 
 // gather adds a write to the coming batch, melting it into an earlier one of
@@ -167,7 +235,10 @@ func size(m *task.Mutation) int {
 
 // commit hands the gathered batch to the store unless one is with it already.
 func (j *journal) commit(ctx actor.Context) {
-	if j.committing != nil || len(j.gathering.ms) == 0 {
+	if j.committing != nil {
+		return
+	}
+	if j.hurryDue(ctx); len(j.gathering.ms) == 0 {
 		return
 	}
 	j.committing, j.gathering = j.gathering, j.gathering.split(j.spare)
@@ -286,7 +357,7 @@ func (b *batch) emptied() *batch {
 
 // settle tells everybody what became of a batch.
 func (j *journal) settle(ctx actor.Context, b *batch, outcomes []task.Outcome) {
-	var admitted []task.Task
+	var admitted []*task.Task
 	var news unheld
 	watched, followed := j.node.watched.Load() > 0, j.node.farFollowers.Load() > 0
 	for i := range b.ms {
@@ -299,25 +370,25 @@ func (j *journal) settle(ctx actor.Context, b *batch, outcomes []task.Outcome) {
 		news.limits(m, out)
 		news.settles = news.settles || out.Settles
 		if out.Bound != 0 {
-			news.add(m.Task.Bind(out.Bound, j.node.now())) // its node is to hear of it
+			news.add(new(m.Task.Bind(out.Bound, j.node.now()))) // its node is to hear of it
 		}
 		if out.Err != nil || out.Existing != nil {
 			continue
 		}
-		t := m.Task
+		t := &m.Task
 		switch {
 		case !m.Inserts() && m.Op != task.Save:
 			continue
 		case t.Holder == 0 && !t.State.Terminal():
 			news.add(t)
 		case m.Op == task.Insert && t.Holder == j.node.incarnation:
-			admitted = append(admitted, t)
+			admitted = append(admitted, new(*t))
 		}
 		if watched && len(m.Events) > 0 {
-			ctx.Send(j.node.feeds, happened{task: t, events: m.Events})
+			ctx.Send(j.node.feeds, happened{task: *t, events: m.Events})
 		}
 		if followed && len(m.Events) > 0 {
-			ctx.Send(j.node.peers, happened{task: t, events: m.Events})
+			ctx.Send(j.node.peers, happened{task: *t, events: m.Events})
 		}
 	}
 	if len(admitted) > 0 {
@@ -350,7 +421,7 @@ func (u *unheld) limits(m *task.Mutation, out task.Outcome) {
 	}
 }
 
-func (u *unheld) add(t task.Task) {
+func (u *unheld) add(t *task.Task) {
 	if t.State == task.Queued {
 		if u.heads == nil {
 			u.heads = map[task.Lane]int64{}
@@ -402,7 +473,7 @@ func (j *journal) answer(ctx actor.Context, m *task.Mutation, o owed, out task.O
 }
 
 func (j *journal) answerFlush(ctx actor.Context) {
-	if j.committing != nil || len(j.gathering.ms) > 0 {
+	if j.committing != nil || len(j.gathering.ms)+len(j.lazy) > 0 {
 		return
 	}
 	for _, pid := range j.flushers {

@@ -186,6 +186,14 @@ type queue[T any] struct {
 
 func (q *queue[T]) push(item T) { q.items = append(q.items, item) }
 
+// peek is the next item, which stays.
+func (q *queue[T]) peek() (item T, ok bool) {
+	if q.head == len(q.items) {
+		return item, false
+	}
+	return q.items[q.head], true
+}
+
 func (q *queue[T]) pop() (item T, ok bool) {
 	if q.head == len(q.items) {
 		return item, false

@@ -23,6 +23,7 @@ type (
 	write struct {
 		m     *task.Mutation // nobody's to change from here on
 		token uint64
+		lazy  bool // it may wait for the next one of its task, to become one with it
 	}
 	// submit stores new tasks, already admitted. The answer is submitted.
 	submit struct{ ms []task.Mutation }
@@ -34,6 +35,7 @@ type (
 		err      error
 	}
 	retryCommit struct{}
+	lazyDue     struct{} // a lazy write has waited for long enough
 )
 
 // From the journal.
@@ -116,7 +118,7 @@ type (
 
 // To the holder, which knows every task held here.
 type (
-	hold struct{ tasks []task.Task }
+	hold struct{ tasks []*task.Task } // not to be changed
 	// forTask is passed on to the task's actor, or answered with notHeld.
 	forTask struct {
 		id  task.ID
@@ -129,7 +131,7 @@ type (
 		id task.ID
 		start
 	}
-	gone    struct {
+	gone struct {
 		id  task.ID
 		pid *actor.PID
 	}
@@ -226,7 +228,7 @@ type (
 		again bool // it was not counted as waiting by the claimer yet
 	}
 	readies struct{ all []ready }
-	busy struct { // after a restart of the scheduler: this one runs
+	busy    struct { // after a restart of the scheduler: this one runs
 		entry schedule.Entry
 		where task.Lane
 		pid   *actor.PID

@@ -231,7 +231,7 @@ func (a *taskActor) start(ctx actor.Context, worker string) {
 	a.attempt, a.busy, a.cutOff, a.starting = step.Task.Attempt, true, nil, must
 	a.waited = a.row.Called
 	a.quota, a.notes, a.noted = newWindow(windowBytes, a.node.cfg.Limits.Log), &notes{}, 0
-	a.step(ctx, step)
+	a.write(ctx, step, !must && !a.seen())
 	a.writes[len(a.writes)-1].start = true
 	if !must {
 		a.run(ctx, handler)
@@ -320,7 +320,15 @@ func (a *taskActor) flush(ctx actor.Context) {
 
 // step believes a decision and sends it to the journal, with the live events
 // not stored yet in front of its own.
-func (a *taskActor) step(ctx actor.Context, s task.Step) {
+func (a *taskActor) step(ctx actor.Context, s task.Step) { a.write(ctx, s, false) }
+
+// seen says whether somebody may wait to see what happens to the task.
+func (a *taskActor) seen() bool {
+	return len(a.watchers) > 0 || a.node.watched.Load() > 0 || a.node.farFollowers.Load() > 0
+}
+
+// write is step; a lazy one may be stored a little later.
+func (a *taskActor) write(ctx actor.Context, s task.Step, lazy bool) {
 	m := s.Mutation()
 	if m.Events = slices.Clip(s.Events); len(a.unstored) > 0 {
 		m.Events = slices.Concat(a.unstored, s.Events)
@@ -341,7 +349,7 @@ func (a *taskActor) step(ctx actor.Context, s task.Step) {
 		a.log.add(e)
 		a.log.hide(e.Cursor)
 	}
-	ctx.Request(a.node.journal, write{m: &m, token: token})
+	ctx.Request(a.node.journal, write{m: &m, token: token, lazy: lazy})
 }
 
 // wrote acts on a decision that is on disk, or learns that it is void.

@@ -85,7 +85,11 @@ func TestExplainSaysThatANamespaceRunsAllItMay(t *testing.T) {
 		t.Helper()
 		n := startNode(t, memory.New())
 		setTenant(t, n, access.Tenant{Namespace: "acme", Running: 1})
-		submitOne(t, n, "hang", `0`, ofTenant("acme"))
+		first := submitOne(t, n, "hang", `0`, ofTenant("acme"))
+		eventually(t, "the first to run", func() bool {
+			k, err := n.cfg.Store.Task(t.Context(), "acme", first.ID)
+			return err == nil && k.State == task.Running
+		})
 		one := submitOne(t, n, "hang", `0`, ofTenant("acme"))
 		var k task.Task
 		eventually(t, "it to be parked", func() (parked bool) {
