@@ -128,6 +128,9 @@ func (a *taskActor) watch(ctx actor.Context, msg watch) {
 		}
 		a.watchers[ctx.Sender().GetId()] = watcher{pid: ctx.Sender(), gen: msg.gen}
 		ctx.Respond(watching{gen: msg.gen, task: a.visible(), live: true, frames: a.log.between(msg.after)})
+		if len(a.log.hidden) > 0 {
+			ctx.Send(a.node.journal, hurry{id: a.row.ID})
+		}
 	}
 }
 

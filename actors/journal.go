@@ -118,6 +118,9 @@ func (j *journal) Receive(ctx actor.Context) {
 		j.hurry(msg.m.Task.ID)
 		j.gather(msg.m, o)
 		j.commit(ctx)
+	case hurry:
+		j.hurry(msg.id)
+		j.commit(ctx)
 	case lazyDue:
 		j.timed = false
 		j.commit(ctx)

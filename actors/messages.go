@@ -25,6 +25,8 @@ type (
 		token uint64
 		lazy  bool // it may wait for the next one of its task, to become one with it
 	}
+	// hurry has a lazy write of a task wait no more.
+	hurry struct{ id task.ID }
 	// submit stores new tasks, already admitted. The answer is submitted.
 	submit struct{ ms []task.Mutation }
 	// flush is answered with flushed once nothing is waiting to be stored.

@@ -17,9 +17,9 @@ import (
 // longer is given back, and claimed again by whoever has room when it is due.
 const stayFor = 2 * time.Second
 
-// flushAfter is how long a live event may wait to be stored, and flushBytes how
-// many bytes of them may. Both only bound what a crash can lose of an attempt
-// that is over anyway.
+// flushAfter is how long a live event may wait to be stored, beside [lazyFor], and
+// flushBytes how many bytes of them may. Both only bound what a crash can lose of an
+// attempt that is over anyway.
 const (
 	flushAfter = 50 * time.Millisecond
 	flushBytes = 64 << 10
@@ -301,7 +301,7 @@ func (a *taskActor) said(ctx actor.Context, msg said) {
 	switch {
 	case a.flushing:
 	case a.unsent >= flushBytes, len(a.memos) > 0:
-		a.flush(ctx)
+		a.flush(ctx, false)
 	case !a.flushTick:
 		a.flushTick = true
 		a.after(ctx, tickFlush, flushAfter)
@@ -309,12 +309,12 @@ func (a *taskActor) said(ctx actor.Context, msg said) {
 }
 
 // flush stores the live events gathered so far, the checkpoint and the memos.
-func (a *taskActor) flush(ctx actor.Context) {
+func (a *taskActor) flush(ctx actor.Context, lazy bool) {
 	if a.unsent == 0 && !a.dirty && len(a.memos) == 0 {
 		return
 	}
 	a.flushing = true
-	a.step(ctx, task.Step{Task: a.row, Guard: a.row.Guard()})
+	a.write(ctx, task.Step{Task: a.row, Guard: a.row.Guard()}, lazy)
 	a.writes[len(a.writes)-1].flush = true
 }
 
@@ -391,7 +391,7 @@ func (a *taskActor) wrote(ctx actor.Context, msg wrote) {
 	case w.row.Cached == task.CacheMiss:
 		a.node.share(*w.row)
 	case (a.unsent >= flushBytes || len(a.memos) > 0) && !a.flushing:
-		a.flush(ctx)
+		a.flush(ctx, false)
 	}
 	if len(a.writes) == 0 {
 		a.settled(ctx)
@@ -439,7 +439,7 @@ func (a *taskActor) tick(ctx actor.Context, msg tick) {
 	case tickFlush:
 		a.flushTick = false
 		if !a.flushing {
-			a.flush(ctx)
+			a.flush(ctx, true) // with those of other tasks, not each in a commit of its own
 		}
 	case tickDue:
 		if step, err := a.row.Due(now); err == nil && !a.leaving {
