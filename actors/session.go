@@ -83,11 +83,11 @@ type subscription struct {
 	at       task.Cursor
 	end      task.Cursor // its last event, as the row has it, if it has ended
 	phase    phase
-	slow     bool // catching up because the outbox was full
-	stirred  bool // something happened to a parked task while its log was read
-	parked   bool // the feeds tell when its task moves
-	far      bool // another node speaks for its task
-	row      task.Task
+	slow     bool       // catching up because the outbox was full
+	stirred  bool       // something happened to a parked task while its log was read
+	parked   bool       // the feeds tell when its task moves
+	far      bool       // another node speaks for its task
+	row      *task.Task // as it was then
 
 	// Of a feed.
 	missed []*task.Frame
@@ -206,7 +206,7 @@ func (s *session) watching(ctx actor.Context, sub *subscription, msg watching) {
 		return
 	}
 	if msg.far {
-		msg.task = sub.row
+		msg.task = *sub.row
 	}
 	s.snapshot(sub, &msg.task)
 	if !msg.live {
@@ -326,7 +326,7 @@ func (s *session) page(ctx actor.Context, sub *subscription, msg page) {
 	case msg.task.Holder == s.node.incarnation:
 		s.lookIn(ctx, sub, lookAgain) // just claimed, and its actor not there yet
 	case msg.task.Holder != 0 && s.node.others.Load() > 0:
-		sub.far, sub.row = true, msg.task
+		sub.far, sub.row = true, &msg.task
 		ctx.Request(s.node.peers, farWatch{
 			to: msg.task.Holder, id: sub.topic.Task,
 			msg: watch{namespace: s.namespace, after: sub.at, gen: s.next(sub, asking)},

@@ -143,6 +143,9 @@ func (c *conn) read() {
 	})
 	c.socket.SetPingHandler(func(data string) error { return c.control([]byte(data)) })
 	faults := 0
+	// What a message asks for is done elsewhere: the stack it takes would stay with the
+	// reader, which mostly waits.
+	handled := make(chan bool)
 	for {
 		kind, message, err := c.socket.ReadMessage()
 		if err != nil {
@@ -158,7 +161,8 @@ func (c *conn) read() {
 			continue
 		}
 		c.busy.Store(true)
-		if !c.handle(message) {
+		go func() { handled <- c.handle(message) }()
+		if !<-handled {
 			if faults++; faults >= b.Faults {
 				c.close(websocket.ClosePolicyViolation, "too many malformed messages")
 			}

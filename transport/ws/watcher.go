@@ -160,6 +160,7 @@ func (w *watcher) answerSubscribe(f *task.Frame) {
 	switch {
 	case to.task != nil:
 		result.Task = new(transport.View(*to.task))
+		to.task = nil // the session keeps to
 	case f.Task != nil:
 		result.Task = new(transport.View(*f.Task))
 	default:
