@@ -154,7 +154,9 @@ func (h *holder) census(ctx actor.Context) {
 			waiting = append(waiting, h.ready(t.row))
 		}
 	}
-	ctx.Send(h.node.scheduler, readies{waiting})
+	if len(waiting) > 0 {
+		ctx.Send(h.node.scheduler, readies{waiting})
+	}
 }
 
 func (h *holder) drain(ctx actor.Context, msg drain) {
