@@ -18,13 +18,13 @@ import (
 )
 
 // in runs SQL in a database of the tests' server.
-func in(t *testing.T, address, statement string) string {
-	t.Helper()
+func in(tb testing.TB, address, statement string) string {
+	tb.Helper()
 	u, err := url.Parse(address)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	return server.Exec(t, strings.TrimPrefix(u.Path, "/"), statement)
+	return server.Exec(tb, strings.TrimPrefix(u.Path, "/"), statement)
 }
 
 const version = "SELECT max(version_id) FROM troupe.migrations"

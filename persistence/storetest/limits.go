@@ -597,6 +597,7 @@ func (s *suite) eventually(what string, done func() bool) {
 // what runs how much the pool says is in use. In the end everything is let go, and
 // everything must run.
 func proveTokens(s *suite) {
+	fewWalks(s.T)
 	walks := 0
 	rapid.Check(s.T, func(rt *rapid.T) {
 		walks++

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"encoding/json"
+	"slices"
 	"sync"
 	"time"
 
@@ -191,8 +192,12 @@ var memoRules = []rule{
 		s.refused(signal(task.Task{Spec: s.spec()}, 1, "go", "1"), task.ErrNotFound)
 		m = signal(t, 1, "", "1")
 		s.refused(m, task.ErrInvalid)
+		var all []task.Mutation
 		for i := range task.MaxSignals {
-			s.ok(signal(t, i, "go", "1"))
+			all = append(all, signal(t, i, "go", "1"))
+		}
+		for some := range slices.Chunk(all, task.MaxSignals/10) {
+			s.ok(some...)
 		}
 		s.refused(signal(t, task.MaxSignals, "go", "1"), task.ErrTooManySignals)
 		s.ok(signal(t, 1, "go", "1"))
