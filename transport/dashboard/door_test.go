@@ -423,13 +423,13 @@ func TestThePageOffersWhatTheKeyAllows(t *testing.T) {
 	owner.eval(`document.querySelector(".toast").click()`, nil)
 	s.say(id, task.EventState, object{"state": "succeeded", "attempt": 1})
 	owner.wait("what is forbidden besides", hasText("#toasts", "does not have the scope"))
-	owner.forgive("403")
 
 	// A connection that is not allowed is not tried again.
 	s.drop(4403)
 	owner.wait("the word on it", `document.querySelector("#badge").dataset.status === "refused" && `+hasText("#badge-text", "forbidden")+"&&"+hasText("#toasts", "as the test wants"))
 	owner.eval(`dispatchEvent(new Event("online")); new Promise((r) => setTimeout(r, 1000))`, nil)
 	owner.wait("the same later", hasText("#badge-text", "forbidden"))
+	owner.forgive("403")
 	for _, p := range []*tab{reader, writer, owner} {
 		p.forgive("401")
 		p.clean()
