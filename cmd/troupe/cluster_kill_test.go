@@ -16,7 +16,7 @@ import (
 	"github.com/troupe-run/troupe/transport/client"
 )
 
-var faults = flag.Int("faults", 20, "how often TestClusterKill strikes")
+var faults = flag.Int("faults", 10, "how often TestClusterKill strikes")
 
 // The cluster of TestClusterKill. On a machine with much else to do a lease of a
 // second is lost again and again, and then nothing goes on.
