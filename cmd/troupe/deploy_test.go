@@ -473,6 +473,9 @@ func (s *watched) note(kind, data string) {
 // runs.
 func TestMakeClusterRestartsWhatIsKilledAndLeavesNothing(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("short: starts the program; run without -short")
+	}
 	build := exec.CommandContext(t.Context(), "make", "build") // as the script does, but for as long as it takes
 	build.Dir = root
 	if out, err := build.CombinedOutput(); err != nil {

@@ -98,9 +98,13 @@ type victim struct {
 	kills           int
 }
 
-// buildTroupe makes the program, once for all tests.
+// buildTroupe makes the program, once for all tests. What it does in a process of its
+// own covers nothing, so that short runs, which are made for their coverage, go without.
 func buildTroupe(t *testing.T) string {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("short: starts the program; run without -short")
+	}
 	binary, err := shared.binary()
 	if err != nil {
 		t.Fatal(err)

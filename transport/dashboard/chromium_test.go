@@ -64,6 +64,9 @@ func findChromium(t *testing.T) string {
 // startBrowser starts a Chromium that ends with the test.
 func startBrowser(t *testing.T, flags ...string) *browser {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("short: starts a browser; run without -short")
+	}
 	profile := t.TempDir()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context())) // it outlives the test until its clean-up
 	cmd := exec.CommandContext(ctx, findChromium(t), append(flags,
