@@ -31,7 +31,7 @@ import (
 )
 
 var (
-	cycles   = flag.Int("cycles", 30, "how often TestKill lets a server live and kills it")
+	cycles   = flag.Int("cycles", 12, "how often TestKill lets a server live and kills it")
 	killSeed = flag.Uint64("seed", 0, "of TestKill's random choices; 0: one of its own")
 )
 
