@@ -206,12 +206,18 @@ func (c *claimer) room() int {
 	return min(holdMost/2, max(least, int(c.rate*holdAhead.Seconds())))
 }
 
-// roomFor is how many of a new task's lane may wait here.
-func (c *claimer) roomFor(t *task.Task) int {
+// hasRoom says whether one more new task may wait here. Where this node is alone, a
+// lane may have as many as there is room left for others.
+func (c *claimer) hasRoom(t *task.Task) bool {
+	room := c.room()
 	if c.node.others.Load() == 0 && len(t.Payload) <= holdSmall {
-		return holdMost
+		room = max(room, holdMost-c.total)
 	}
-	return c.room()
+	waiting := 0
+	if h := c.lanes[t.Lane()]; h != nil {
+		waiting = h.waiting
+	}
+	return waiting < room && c.total < holdMost
 }
 
 // admit gives each new task to this node or to the backlog, and passes all to
@@ -231,11 +237,11 @@ func (c *claimer) admit(ctx actor.Context, msg admit) {
 	for i, sub := range msg.subs {
 		step := task.New(sub.Spec, now, 0)
 		if !c.spreads(ctx, &step.Task) && c.wants(&step.Task) {
-			step.Task.Holder = c.node.incarnation
-			c.took(&step.Task)
-			if c.lane(step.Task.Lane()).waiting > c.roomFor(&step.Task) || c.total > holdMost {
+			if !c.hasRoom(&step.Task) {
 				over++
 			}
+			step.Task.Holder = c.node.incarnation
+			c.took(&step.Task)
 		}
 		ms[i] = task.Mutation{Op: task.Insert, Task: step.Task, Events: step.Events, Request: sub.Request}
 	}
@@ -254,14 +260,10 @@ func (c *claimer) wants(t *task.Task) bool {
 		return false
 	}
 	h := c.lanes[l]
-	switch {
-	case h == nil:
-		return c.total < holdMost
-	case t.Rank() >= h.left:
-		return false
-	default:
-		return h.waiting < c.roomFor(t) && c.total < holdMost || t.Rank() < h.worst
+	if h == nil {
+		return c.hasRoom(t)
 	}
+	return t.Rank() < h.left && (c.hasRoom(t) || t.Rank() < h.worst)
 }
 
 // spreads says that a new task goes into the backlog, for a node that has nothing to do
