@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -29,8 +31,15 @@ func runAll(ctx context.Context, args []string, stdout, stderr io.Writer) (err e
 	asJSON := flags.Bool("json", false, "print JSON")
 	binary := flags.String("binary", "", "start this troupe binary instead of building one")
 	store := flags.String("store", "sqlite", "sqlite, or postgres: one is started for each")
+	turns := flags.Int("turns", 1, "how often each is measured")
+	plots := flags.String("plot", "", "draw the figures of each to an SVG file in this directory")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if *plots != "" {
+		if err := os.MkdirAll(*plots, 0o750); err != nil {
+			return fmt.Errorf("make the directory of the plots: %w", err)
+		}
 	}
 	dir, err := os.MkdirTemp("", "troupe-bench-")
 	if err != nil {
@@ -46,7 +55,11 @@ func runAll(ctx context.Context, args []string, stdout, stderr io.Writer) (err e
 	for _, line := range short {
 		words := strings.Fields(line)
 		sub, _ := subcommandOf(words[0])
-		s, _, err := sub.measure(ctx, append(words[1:], "--binary", *binary, "--store", *store), stderr)
+		words = append(words[1:], "--binary", *binary, "--store", *store, "--turns", strconv.Itoa(*turns))
+		if *plots != "" {
+			words = append(words, "--plot", filepath.Join(*plots, sub.name+".svg"))
+		}
+		s, _, err := sub.measure(ctx, words, stderr)
 		if err != nil {
 			return err
 		}
