@@ -17,11 +17,13 @@ import (
 // longer is given back, and claimed again by whoever has room when it is due.
 const stayFor = 2 * time.Second
 
-// flushAfter is how long a live event may wait to be stored, beside [lazyFor], and
-// flushBytes how many bytes of them may. Both only bound what a crash can lose of an
-// attempt that is over anyway.
+// flushAfter is how long a live event may wait to be stored, beside [lazyFor], or
+// until flushEvery has gone by since the last ones were, and flushBytes how many bytes
+// of them may. All three only bound what a crash can lose of an attempt that is over
+// anyway: what talks on and on is stored a few events at a time.
 const (
 	flushAfter = 50 * time.Millisecond
+	flushEvery = 250 * time.Millisecond
 	flushBytes = 64 << 10
 )
 
@@ -67,6 +69,7 @@ type taskActor struct {
 	dirty     bool         // the checkpoint changed
 	memos     []task.Memo  // not sent to the journal yet
 	flushing  bool         // a flush is under way
+	flushed   time.Time    // when the last one was sent
 	flushTick bool         // a flush tick is under way
 	gens      [tickKinds]uint64
 	timers    [tickKinds]*time.Timer
@@ -304,7 +307,7 @@ func (a *taskActor) said(ctx actor.Context, msg said) {
 		a.flush(ctx, false)
 	case !a.flushTick:
 		a.flushTick = true
-		a.after(ctx, tickFlush, flushAfter)
+		a.after(ctx, tickFlush, max(flushAfter, flushEvery-now.Sub(a.flushed)))
 	}
 }
 
@@ -313,7 +316,7 @@ func (a *taskActor) flush(ctx actor.Context, lazy bool) {
 	if a.unsent == 0 && !a.dirty && len(a.memos) == 0 {
 		return
 	}
-	a.flushing = true
+	a.flushing, a.flushed = true, a.node.now()
 	a.write(ctx, task.Step{Task: a.row, Guard: a.row.Guard()}, lazy)
 	a.writes[len(a.writes)-1].flush = true
 }
