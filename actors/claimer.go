@@ -394,16 +394,17 @@ func (c *claimer) claimed(ctx actor.Context, msg claimed) {
 
 // learn notes what a claim says of the backlog: a lane that was looked at has
 // none left, but for what came meanwhile or lies behind the last one taken; one
-// that was left out may have what is behind those taken before, unless nobody but
-// this node could have put it there, which knows of none.
+// that was left out may have what is behind those taken before, if it was believed to
+// have any, or anybody but this node could have put it there.
 func (c *claimer) learn(msg claimed) {
 	leftOut := map[task.Lane]bool{}
+	believed := c.backlog < noBacklog-1
 	for _, l := range msg.q.Full {
 		if !c.places.fits(l) {
 			continue
 		}
 		leftOut[l] = true
-		if h := c.lane(l); h.left != noBacklog || c.node.others.Load() > 0 {
+		if h := c.lane(l); believed || h.left != noBacklog || c.node.others.Load() > 0 {
 			h.left = min(h.left, max(h.worst, allBacklog+1))
 		}
 	}

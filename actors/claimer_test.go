@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,9 +28,11 @@ func TestPriorityReachesIntoTheBacklog(t *testing.T) {
 		})
 		submitOne(t, n, "gate", `0`)
 		synctest.Wait()
+		large := strings.Repeat("x", holdSmall) // far fewer of them are held at once
+		payload := func(priority, i int) string { return fmt.Sprintf("[%d,%d,%q]", priority, i, large) }
 		for _, priority := range []int{0, -50, 50, 10} {
-			for i := range holdLeast { // far more than are held at once
-				submitOne(t, n, "note", fmt.Sprintf("[%d,%d]", priority, i), func(s *task.Spec) { s.Priority = priority })
+			for i := range holdLeast {
+				submitOne(t, n, "note", payload(priority, i), func(s *task.Spec) { s.Priority = priority })
 				time.Sleep(time.Microsecond) // or they were of the same age
 			}
 		}
@@ -38,7 +42,7 @@ func TestPriorityReachesIntoTheBacklog(t *testing.T) {
 		var want []string
 		for _, priority := range []int{50, 10, 0, -50} {
 			for i := range holdLeast {
-				want = append(want, fmt.Sprintf("[%d,%d]", priority, i))
+				want = append(want, payload(priority, i))
 			}
 		}
 		if len(ran) != len(want) {
@@ -46,10 +50,30 @@ func TestPriorityReachesIntoTheBacklog(t *testing.T) {
 		}
 		for i := range want {
 			if ran[i] != want[i] {
-				t.Fatalf("number %d was %s, want %s", i, ran[i], want[i])
+				t.Fatalf("number %d was %.20s, want %.20s", i, ran[i], want[i])
 			}
 		}
 	}, oneSlot)
+}
+
+// TestBacklogIsWorkedOffWithoutAPause has a node claim again as soon as it has room,
+// not when it looks around the next time.
+func TestBacklogIsWorkedOffWithoutAPause(t *testing.T) {
+	virtual(t, func(t *testing.T, n *Node) {
+		t.Helper()
+		const all = 8 * holdLeast
+		submitMany(t, n, all, "later", func(*task.Spec) {}) // which nobody runs yet
+		var ran atomic.Int32
+		n.Handle("later", func(context.Context, *Job) (json.RawMessage, error) {
+			ran.Add(1)
+			return nil, nil
+		})
+		time.Sleep(n.pollEvery() / 2)
+		synctest.Wait()
+		if got := ran.Load(); got != all {
+			t.Errorf("%d of %d ran", got, all)
+		}
+	})
 }
 
 func TestWhatCannotStartDoesNotBarTheWay(t *testing.T) {

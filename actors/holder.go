@@ -52,7 +52,7 @@ func (h *holder) Receive(ctx actor.Context) {
 }
 
 func (h *holder) hold(ctx actor.Context, msg hold) {
-	var waiting []ready
+	waiting := make([]ready, 0, len(msg.tasks))
 	for _, t := range msg.tasks {
 		if _, known := h.tasks[t.ID]; known {
 			h.next[t.ID] = t

@@ -235,6 +235,7 @@ type (
 		where task.Lane
 		pid   *actor.PID
 	}
+	changed  struct{} // from itself: what the claimer is to hear
 	withdraw struct{ id task.ID }
 	release  struct {
 		id   task.ID
@@ -368,3 +369,4 @@ func (claimed) lane() lane       { return control }
 func (tended) lane() lane        { return control }
 func (load) lane() lane          { return completion }
 func (poll) lane() lane          { return background }
+func (changed) lane() lane       { return background }

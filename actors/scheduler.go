@@ -21,6 +21,8 @@ type scheduler struct {
 	begun    int
 	freed    bool // room was given back since
 
+	reporting bool // it is about to be told
+
 	remotes map[string]*remoteWorker // workers elsewhere, as the core knows them
 	served  map[queueName]bool       // kinds they serve
 }
@@ -102,6 +104,8 @@ func (s *scheduler) Receive(ctx actor.Context) {
 		ctx.Respond(s.explain(msg.id))
 	case gauges:
 		ctx.Respond(gauged{gauges: s.core.Resources(), waiting: s.core.Waiting() + len(s.asideAll()), running: s.core.Running(), tripped: s.tripped()})
+	case changed:
+		s.changed(ctx)
 	case poll:
 		s.recount(ctx)
 	}
@@ -166,8 +170,18 @@ func (s *scheduler) dispatch(ctx actor.Context) {
 	s.report(ctx)
 }
 
-// report tells the claimer what has changed, one message however much it was.
+// report sees to it that the claimer hears of what has changed: once, behind all that
+// has come here by now.
 func (s *scheduler) report(ctx actor.Context) {
+	if (len(s.delta) > 0 || s.freed) && !s.reporting {
+		s.reporting = true
+		ctx.Send(ctx.Self(), changed{})
+	}
+}
+
+// changed tells the claimer, one message however much it was.
+func (s *scheduler) changed(ctx actor.Context) {
+	s.reporting = false
 	if len(s.delta) == 0 && !s.freed {
 		return
 	}
