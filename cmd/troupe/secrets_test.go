@@ -140,7 +140,7 @@ func TestWhatIsWrongWithASecretDoesNotShowIt(t *testing.T) {
 		"a port that is none": {"TROUPE_STORE": "postgres://user:" + canary + "@host:port/db"},
 		"a password with a /": {"TROUPE_STORE": "postgres://user:a/" + canary + "@host/db"},
 		"settings of it":      {"TROUPE_STORE": "postgres://host/db?sslmode=odd&password=" + canary},
-		"Redis":               {"TROUPE_STORE": "postgres://host/db", "TROUPE_REDIS": "redis://:" + canary + "@host:port"},
+		"Redis":               {"TROUPE_STORE": database(t), "TROUPE_REDIS": "redis://:" + canary + "@host:port"},
 		"Redis alone":         {"TROUPE_REDIS": "redis://:" + canary + "@host:1"},
 		"a key":               {"TROUPE_ENCRYPTION_KEYS": "2026 " + canary},
 		"a key without name":  {"TROUPE_ENCRYPTION_KEYS": canary},
