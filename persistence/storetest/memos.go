@@ -192,6 +192,9 @@ var memoRules = []rule{
 		s.refused(signal(task.Task{Spec: s.spec()}, 1, "go", "1"), task.ErrNotFound)
 		m = signal(t, 1, "", "1")
 		s.refused(m, task.ErrInvalid)
+		if s.subject.Brief {
+			return
+		}
 		var all []task.Mutation
 		for i := range task.MaxSignals {
 			all = append(all, signal(t, i, "go", "1"))
