@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"os"
 
@@ -22,7 +23,8 @@ func (l *lab) profile(ctx context.Context, s *server, do func() error) error {
 	for what, file := range map[string]string{"profile": l.cpuProfile, "trace": l.trace} {
 		if file != "" {
 			group.Go(func() error {
-				return s.fetch(ctx, fmt.Sprintf("%s?seconds=%g", what, l.profileFor.Seconds()), file)
+				// Whole ones: a part of a second is none to a profile of the CPU, which then takes thirty.
+				return s.fetch(ctx, fmt.Sprintf("%s?seconds=%g", what, math.Ceil(l.profileFor.Seconds())), file)
 			})
 		}
 	}
