@@ -335,6 +335,7 @@ func TestWorkersShowACertificate(t *testing.T) {
 func TestANodeOfASharedStoreNeedsTheSecretForKeys(t *testing.T) {
 	t.Parallel()
 	url := database(t)
+	nodeHere(t)
 	server := serveIn(t, "--store", url, "--lease", noDeath)
 	wantStatus(t, troupe(t, server, false, "", "namespaces", "set", "acme", "--max-running", "3"), 0, `"max_running":3`)
 	wantStatus(t, troupe(t, server, false, "", "audit"), 0, "namespace.change")

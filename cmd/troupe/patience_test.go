@@ -237,6 +237,17 @@ func database(t *testing.T) (url string) {
 	return shared.db.Database(t)
 }
 
+// soleNode is held while a node of a shared store runs in this process: the library of
+// the actors sets, whenever one starts, the logger that all of gRPC has in common.
+var soleNode sync.Mutex
+
+// nodeHere lets no other test run such a node before this one has ended.
+func nodeHere(t *testing.T) {
+	t.Helper()
+	soleNode.Lock()
+	t.Cleanup(soleNode.Unlock)
+}
+
 // ask runs SQL in a database that tests share.
 func ask(t *testing.T, url, sql string) string {
 	t.Helper()

@@ -57,6 +57,7 @@ func TestNoSecretComesToLight(t *testing.T) {
 		"TROUPE_REDIS":           beside.URL(":" + canary),
 		"TROUPE_ENCRYPTION_KEYS": "2026 " + key,
 	}
+	nodeHere(t)
 	server, said, stop := serveUnder(t, env, "--log-level", "debug", "--log-format", "json", "--redact", "$..token", "--lease", noDeath)
 	say := `{"say":"` + canary + `"}`
 	wantStatus(t, troupe(t, server, false, "", "submit", "demo.echo", say, "--cache", "1h", "--wait"), exitOK, canary)
