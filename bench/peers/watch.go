@@ -37,7 +37,7 @@ const (
 type watched struct {
 	name  string
 	safe  string
-	serve func(ctx context.Context, at place, address string, of stream) (*process, error)
+	serve func(ctx context.Context, at place, address, profiles string, of stream) (*process, error)
 	path  string
 	// subprotocol, and what a session says until it watches something idle; the server
 	// has answered when it sends what contains answer.
@@ -84,8 +84,9 @@ func watchOf(name string) (watched, error) {
 	return watched{}, fmt.Errorf("no server of watchers is called %q", name)
 }
 
-func serveTroupe(ctx context.Context, at place, address string, _ stream) (*process, error) {
-	return start(ctx, at.Troupe, "serve", "--listen", address, "--log-level", "warn", "--data", filepath.Join(at.Dir, "data"))
+func serveTroupe(ctx context.Context, at place, address, profiles string, _ stream) (*process, error) {
+	return start(ctx, at.Troupe, "serve", "--listen", address, "--pprof", profiles, "--log-level", "warn",
+		"--data", filepath.Join(at.Dir, "data"))
 }
 
 // watchSpec is what the role of all watchers is told.
@@ -120,7 +121,11 @@ func runWatch(ctx context.Context, w watched, of stream, at place) (figures, err
 	if err != nil {
 		return nil, err
 	}
-	p, err := w.serve(ctx, at, address, of)
+	profiles, err := freeAddress(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p, err := w.serve(ctx, at, address, profiles, of)
 	if err != nil {
 		return nil, err
 	}
@@ -133,14 +138,14 @@ func runWatch(ctx context.Context, w watched, of stream, at place) (figures, err
 	if err := crowd.enter(ctx, 1); err != nil { // what the first one costs all share
 		return nil, err
 	}
-	before, err := resident(p.pid)
+	before, err := settled(ctx, p.pid, profiles)
 	if err != nil {
 		return nil, err
 	}
 	if err := crowd.enter(ctx, of.Sessions); err != nil {
 		return nil, err
 	}
-	idle, err := resident(p.pid)
+	idle, err := settled(ctx, p.pid, profiles)
 	if err != nil {
 		return nil, err
 	}
@@ -155,6 +160,23 @@ func runWatch(ctx context.Context, w watched, of stream, at place) (figures, err
 		"watch_p50": milliseconds(quantile(delays, 0.5)), "watch_p99": milliseconds(quantile(delays, 0.99)),
 		"watch_cpu": cpu * 1e6 / float64(len(delays)), "watch_memory": (idle - before) / float64(of.Sessions),
 	}, nil
+}
+
+// settled is a server's resident memory once it has collected its garbage.
+func settled(ctx context.Context, pid int, profiles string) (float64, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+profiles+"/debug/pprof/heap?gc=1", nil)
+	if err != nil {
+		return 0, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, fmt.Errorf("have the server collect its garbage: %w", err)
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != http.StatusOK {
+		return 0, fmt.Errorf("have the server collect its garbage: %s: %w", resp.Status, err)
+	}
+	return resident(pid)
 }
 
 // ready says whether a server is: Troupe by its probe, the others by any answer.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/pprof"
 	"os"
 	"strings"
 	"time"
@@ -44,13 +45,13 @@ func (of stream) play(ctx context.Context, send func(event []byte) error) error 
 
 // serveRole starts this program again as a server of watchers, which has the machine's
 // attention to itself as Troupe's has.
-func serveRole(name string) func(context.Context, place, string, stream) (*process, error) {
-	return func(ctx context.Context, _ place, address string, of stream) (*process, error) {
+func serveRole(name string) func(context.Context, place, string, string, stream) (*process, error) {
+	return func(ctx context.Context, _ place, address, profiles string, of stream) (*process, error) {
 		program, err := os.Executable()
 		if err != nil {
 			return nil, err
 		}
-		spec, err := json.Marshal(serveSpec{Address: address, Stream: of})
+		spec, err := json.Marshal(serveSpec{Address: address, Profiles: profiles, Stream: of})
 		if err != nil {
 			return nil, err
 		}
@@ -59,8 +60,8 @@ func serveRole(name string) func(context.Context, place, string, stream) (*proce
 }
 
 type serveSpec struct {
-	Address string
-	Stream  stream
+	Address, Profiles string
+	Stream            stream
 }
 
 // listen serves until ctx ends.
@@ -78,6 +79,9 @@ func listen(ctx context.Context, stdin io.Reader, handler func(of stream) (http.
 	s := &http.Server{Addr: spec.Address, Handler: mux, ReadHeaderTimeout: time.Minute}
 	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
 	defer stop()
+	look := &http.Server{Addr: spec.Profiles, Handler: http.HandlerFunc(pprof.Index), ReadHeaderTimeout: time.Minute}
+	go func() { _ = look.ListenAndServe() }() // who needs it finds out
+	defer look.Close()
 	if err := s.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
