@@ -25,7 +25,7 @@ var bombs = map[string]struct {
 }{
 	"scheduler": {func(n *Node) *actor.PID { return n.scheduler }, ready{entry: schedule.Entry{ID: schedule.ID{1}}}},
 	"claimer":   {func(n *Node) *actor.PID { return n.claimer }, claimed{}},
-	"holder":    {func(n *Node) *actor.PID { return n.holder }, gone{}},
+	"holder":    {func(n *Node) *actor.PID { return n.holder }, hold{tasks: []*task.Task{nil}}},
 	"workers":   {func(n *Node) *actor.PID { return n.workers }, run{}},
 }
 

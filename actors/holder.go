@@ -14,6 +14,7 @@ type holder struct {
 	node    *Node
 	tasks   map[task.ID]heldTask
 	next    map[task.ID]*task.Task // taken again before the actor that let it go is gone
+	spare   []*actor.PID           // actors that speak for nobody
 	leavers []*actor.PID           // wait until no task is held
 }
 
@@ -59,7 +60,7 @@ func (h *holder) hold(ctx actor.Context, msg hold) {
 			continue
 		}
 		if !h.rests(t) {
-			h.spawn(ctx, t, birth{})
+			h.speak(ctx, role{task: t})
 			continue
 		}
 		h.tasks[t.ID] = heldTask{row: t}
@@ -80,22 +81,33 @@ func (h *holder) ready(t *task.Task) ready {
 	return ready{entry: h.node.entry(*t, ""), where: t.Lane(), rests: true}
 }
 
-func (h *holder) spawn(ctx actor.Context, t *task.Task, b birth) *actor.PID {
-	pid := ctx.Spawn(h.node.ownProps(newTaskActor(h.node, t, b)))
-	h.tasks[t.ID] = heldTask{pid: pid}
+// keepSpare is how many actors are kept that speak for nobody. To make one and to stop
+// it costs more than the rest of a short task's life in here.
+const keepSpare = 256
+
+// speak gives a task an actor.
+func (h *holder) speak(ctx actor.Context, r role) (pid *actor.PID) {
+	if last := len(h.spare) - 1; last >= 0 {
+		pid = h.spare[last]
+		h.spare = h.spare[:last]
+		ctx.Send(pid, adopt{r})
+	} else {
+		pid = ctx.Spawn(h.node.ownProps(newTaskActor(h.node, r)))
+	}
+	h.tasks[r.task.ID] = heldTask{pid: pid}
 	return pid
 }
 
 // start has a task start: the scheduler has given it its tokens.
-func (h *holder) start(ctx actor.Context, msg startOf) {
+func (h *holder) start(ctx actor.Context, msg start) {
 	t, ok := h.tasks[msg.id]
 	switch {
 	case !ok:
 		ctx.Send(h.node.scheduler, release{id: msg.id})
 	case t.pid != nil:
-		ctx.Send(t.pid, msg.start)
+		ctx.Send(t.pid, msg)
 	default:
-		h.spawn(ctx, t.row, birth{queued: true, start: &msg.start})
+		h.speak(ctx, role{task: t.row, queued: true, start: &msg})
 	}
 }
 
@@ -107,7 +119,7 @@ func (h *holder) forward(ctx actor.Context, msg forTask) {
 	}
 	if ok {
 		if t.pid == nil {
-			t.pid = h.spawn(ctx, t.row, birth{queued: true})
+			t.pid = h.speak(ctx, role{task: t.row, queued: true})
 		}
 		ctx.RequestWithCustomSender(t.pid, msg.msg, ctx.Sender())
 		return
@@ -131,15 +143,21 @@ func (h *holder) release(ctx actor.Context, t *task.Task) {
 }
 
 func (h *holder) gone(ctx actor.Context, msg gone) {
-	if t, ok := h.tasks[msg.id]; ok && t.pid.Equal(msg.pid) {
-		delete(h.tasks, msg.id)
-		if t, again := h.next[msg.id]; again {
-			delete(h.next, msg.id)
-			h.spawn(ctx, t, birth{})
-		}
+	t, ok := h.tasks[msg.id]
+	if !ok || !t.pid.Equal(msg.pid) {
+		return // it has said so before
 	}
-	// Behind everything that was passed on to it: stopping it would drop that.
-	ctx.Send(msg.pid, leave{})
+	delete(h.tasks, msg.id)
+	if len(h.spare) < keepSpare {
+		h.spare = append(h.spare, msg.pid)
+	} else {
+		// Behind everything that was passed on to it: stopping it would drop that.
+		ctx.Send(msg.pid, leave{})
+	}
+	if t, again := h.next[msg.id]; again {
+		delete(h.next, msg.id)
+		h.speak(ctx, role{task: t})
+	}
 	h.node.metrics.held.Set(float64(len(h.tasks)))
 	h.answerDrain(ctx)
 }

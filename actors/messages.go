@@ -128,12 +128,8 @@ type (
 	}
 	notHeld struct{ gen uint64 }
 	// starts is start for tasks of which the scheduler does not know the actor.
-	starts  struct{ tasks []startOf }
-	startOf struct {
-		id task.ID
-		start
-	}
-	gone struct {
+	starts struct{ tasks []start }
+	gone   struct {
 		id  task.ID
 		pid *actor.PID
 	}
@@ -147,12 +143,21 @@ type (
 
 // To a task.
 type (
-	start  struct{ worker string } // elsewhere; empty: here
+	// adopt makes an actor whose task has gone speak for another.
+	adopt struct{ role }
+	// These say of which task they are: an actor may speak for another by the time
+	// they come.
+	start struct {
+		id     task.ID
+		worker string // elsewhere; empty: here
+	}
 	reread struct {
+		id   task.ID
 		task task.Task
 		err  error
 	}
 	finished struct {
+		id      task.ID
 		attempt int
 		result  json.RawMessage
 		failure *task.Failure
@@ -160,10 +165,12 @@ type (
 		settled func(error)      // called once that is on disk, or with why it will not be; may be nil
 	}
 	said struct {
+		id      task.ID
 		attempt int
 		utterance
 	}
 	recalled struct {
+		id      task.ID
 		attempt int
 		result  json.RawMessage
 		found   bool

@@ -38,12 +38,12 @@ func (a *taskActor) recall(ctx actor.Context) {
 	a.after(ctx, tickRecall, recallWithin)
 	n.work(func(workCtx context.Context) {
 		result, found := n.result(workCtx, t)
-		n.root.Send(self, recalled{attempt: t.Attempt, result: result, found: found})
+		n.root.Send(self, recalled{id: t.ID, attempt: t.Attempt, result: result, found: found})
 	})
 }
 
 func (a *taskActor) recalled(ctx actor.Context, msg recalled) {
-	if !a.starting || msg.attempt != a.attempt {
+	if !a.starting || msg.id != a.row.ID || msg.attempt != a.attempt {
 		return // cut off meanwhile, or given up waiting
 	}
 	a.stopTimer(tickRecall)

@@ -142,7 +142,7 @@ func (s *scheduler) expect(e schedule.Entry) schedule.Entry {
 
 // dispatch starts everything that can start now.
 func (s *scheduler) dispatch(ctx actor.Context) {
-	var resting []startOf // that have no actor yet
+	var resting []start // that have no actor yet
 	for {
 		entry, ok := s.core.Next(s.node.now())
 		if !ok {
@@ -158,10 +158,10 @@ func (s *scheduler) dispatch(ctx actor.Context) {
 			s.tasks[task.ID(entry.ID)] = t
 			s.freeOf(t.worker)
 		}
-		if how := (start{worker: entry.Worker}); t.rests {
-			resting = append(resting, startOf{id: task.ID(entry.ID), start: how})
+		if begin := (start{id: task.ID(entry.ID), worker: entry.Worker}); t.rests {
+			resting = append(resting, begin)
 		} else {
-			ctx.Send(t.pid, how)
+			ctx.Send(t.pid, begin)
 		}
 	}
 	if len(resting) > 0 {

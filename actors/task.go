@@ -27,7 +27,7 @@ const (
 	flushBytes = 64 << 10
 )
 
-// taskActor speaks for one task this node holds. Its row is as the last
+// taskActor speaks for one task this node holds, and after that for another. Its row is as the last
 // decision made it; what has been sent to the journal and not been answered
 // stands in writes. Every decision is one of package task's; step sends it to
 // the journal, and the answer lets the outside see it.
@@ -36,11 +36,11 @@ const (
 // attempt that ran is over and counted, and the task is given back.
 type taskActor struct {
 	node *Node
+	role *role
 	row  task.Task
 	lane task.Lane
 
 	// The hold.
-	birth     birth
 	restarted bool // this instance replaces one that crashed
 	leaving   bool // the row is given back or ended; go once all is settled
 	left      bool // gone from the holder's map
@@ -96,23 +96,31 @@ type watcher struct {
 	gen uint64
 }
 
-// birth is what a task's actor finds when it is made.
-type birth struct {
-	queued bool   // the scheduler has the task waiting, or has just started it
-	start  *start // how; nil: it waits
+// role is whom an actor speaks for, and how that begins.
+type role struct {
+	task   *task.Task // as it was just stored; not to be changed
+	queued bool       // the scheduler has it waiting, or has just started it
+	start  *start     // how; nil: it waits
 }
 
-// newTaskActor makes the recipe. The first instance is given the row as it was
-// just stored; a later one reads it.
-func newTaskActor(n *Node, t *task.Task, b birth) func() actor.Actor {
+// newTaskActor makes the recipe. The first instance is given the row; a later one, after
+// a crash, reads it.
+func newTaskActor(n *Node, r role) func() actor.Actor {
 	first := true
 	return func() actor.Actor {
-		a := &taskActor{
-			node: n, row: *t, disk: t, lane: t.Lane(), restarted: !first,
-			log: newEventLog(t.Cursor), birth: b,
-		}
+		a := &taskActor{node: n, role: &r}
+		a.play(!first)
 		first = false
 		return a
+	}
+}
+
+// play begins a role. Of what came before only the numbers of timers go on, which tell
+// late ticks from those to come.
+func (a *taskActor) play(restarted bool) {
+	t := a.role.task
+	*a = taskActor{
+		node: a.node, role: a.role, row: *t, disk: t, lane: t.Lane(), restarted: restarted, log: newEventLog(t.Cursor), gens: a.gens,
 	}
 }
 
@@ -121,8 +129,12 @@ func (a *taskActor) Receive(ctx actor.Context) {
 	switch msg := ctx.Message().(type) {
 	case *actor.Started:
 		a.started(ctx)
+	case adopt:
+		*a.role = msg.role
+		a.play(false)
+		a.started(ctx)
 	case start:
-		a.start(ctx, msg.worker)
+		a.start(ctx, msg)
 	case said:
 		a.said(ctx, msg)
 	case recalled:
@@ -158,9 +170,9 @@ func (a *taskActor) started(ctx actor.Context) {
 		return
 	}
 	switch {
-	case a.birth.start != nil:
-		a.start(ctx, a.birth.start.worker)
-	case a.birth.queued:
+	case a.role.start != nil:
+		a.start(ctx, *a.role.start)
+	case a.role.queued:
 		a.queued = true
 	case a.row.State == task.Scheduled:
 		a.after(ctx, tickDue, a.node.until(a.row.RunAt))
@@ -212,8 +224,12 @@ func (a *taskActor) census(ctx actor.Context) {
 }
 
 // start begins an attempt: the scheduler has given it its tokens.
-func (a *taskActor) start(ctx actor.Context, worker string) {
-	a.queued, a.tokens, a.worker = false, true, worker
+func (a *taskActor) start(ctx actor.Context, msg start) {
+	if msg.id != a.row.ID {
+		ctx.Send(a.node.scheduler, release{id: msg.id})
+		return
+	}
+	a.queued, a.tokens, a.worker = false, true, msg.worker
 	if a.left || a.leaving || a.row.State != task.Queued || a.busy {
 		a.settled(ctx)
 		return
@@ -275,7 +291,7 @@ func (a *taskActor) run(ctx actor.Context, h Handler) {
 
 // said takes one utterance of the handler.
 func (a *taskActor) said(ctx actor.Context, msg said) {
-	if msg.attempt != a.row.Attempt || a.row.State != task.Running {
+	if msg.id != a.row.ID || msg.attempt != a.row.Attempt || a.row.State != task.Running {
 		return // of an attempt that is over
 	}
 	now := a.node.now()
@@ -407,7 +423,7 @@ func (a *taskActor) begin(ctx actor.Context) {
 		a.run(ctx, h)
 		return
 	}
-	a.finished(ctx, finished{attempt: a.attempt, failure: &task.Failure{Code: task.CodeError, Message: "no handler", Retryable: true}})
+	a.finished(ctx, finished{id: a.row.ID, attempt: a.attempt, failure: &task.Failure{Code: task.CodeError, Message: "no handler", Retryable: true}})
 }
 
 // settled acts once everything decided so far is on disk.
@@ -458,7 +474,7 @@ func (a *taskActor) tick(ctx actor.Context, msg tick) {
 			a.fail(ctx, *timeoutFailure(a.row.Timeout))
 		}
 	case tickRecall:
-		a.recalled(ctx, recalled{attempt: a.attempt})
+		a.recalled(ctx, recalled{id: a.row.ID, attempt: a.attempt})
 	default: // tickDeadline
 		if step, err := a.row.Expire(now); err == nil && !a.leaving {
 			a.end(ctx, step)
@@ -491,12 +507,13 @@ func (a *taskActor) recover(ctx actor.Context) {
 	ctx.Send(a.node.scheduler, withdraw{id: id})
 	a.node.work(func(workCtx context.Context) {
 		t, err := a.node.cfg.Store.Task(workCtx, namespace, id)
-		root.Send(self, reread{task: t, err: err})
+		root.Send(self, reread{id: id, task: t, err: err})
 	})
 }
 
 func (a *taskActor) reread(ctx actor.Context, msg reread) {
 	switch {
+	case msg.id != a.row.ID:
 	case errors.Is(msg.err, task.ErrNotFound), msg.err == nil && msg.task.Holder != a.node.incarnation:
 		a.leaving = true
 		a.maybeLeave(ctx)

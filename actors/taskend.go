@@ -13,7 +13,7 @@ import (
 
 // finished ends the attempt: the handler has returned.
 func (a *taskActor) finished(ctx actor.Context, msg finished) {
-	if msg.attempt != a.attempt || !a.busy {
+	if msg.id != a.row.ID || msg.attempt != a.attempt || !a.busy {
 		handlerEnd{settled: msg.settled}.refuse()
 		return
 	}

@@ -93,8 +93,8 @@ func (w *worker) run(ctx actor.Context, msg run) {
 	w.cancel = cancel
 	job := msg.job
 	job.ctx = attempt
-	root, to, number := w.node.root, msg.task, job.Task.Attempt
-	job.speak = func(u utterance) { root.Send(to, said{attempt: number, utterance: u}) }
+	root, to, id, number := w.node.root, msg.task, job.Task.ID, job.Task.Attempt
+	job.speak = func(u utterance) { root.Send(to, said{id: id, attempt: number, utterance: u}) }
 	self := ctx.Self()
 	w.node.attempt(func() {
 		end := handlerEnd{job: job}
@@ -112,8 +112,10 @@ func (w *worker) end(ctx actor.Context, msg handlerEnd) {
 	w.cancel(nil)
 	w.job.quota.end(errOver)
 	w.job.notes.end(errOver)
-	ctx.Send(w.task, finished{attempt: w.job.Task.Attempt, result: msg.result, failure: msg.failure, suspend: msg.suspend, settled: msg.settled})
 	id := w.job.Task.ID
+	ctx.Send(w.task, finished{
+		id: id, attempt: w.job.Task.Attempt, result: msg.result, failure: msg.failure, suspend: msg.suspend, settled: msg.settled,
+	})
 	w.job, w.task, w.cancel = nil, nil, nil
 	ctx.Request(w.node.workers, idle{id: id})
 }
