@@ -47,9 +47,9 @@ type journal struct {
 // ledger is what the journal has taken over and not yet answered.
 type ledger struct {
 	gathering  *batch
-	committing *batch // with the store now, or waiting to be tried again
-	spare      *batch // the one before, emptied: its memory serves the next
-	broken     bool   // the store refused the last commit, and it holds saves
+	committing *batch   // with the store now, or waiting to be tried again
+	spare      []*batch // those before, emptied: their memory serves the next
+	broken     bool     // the store refused the last commit, and it holds saves
 	complained time.Time
 	flushers   []*actor.PID
 	lazy       map[task.ID]lazyWrite
@@ -244,16 +244,16 @@ func (j *journal) commit(ctx actor.Context) {
 	if j.hurryDue(ctx); len(j.gathering.ms) == 0 {
 		return
 	}
-	j.committing, j.gathering = j.gathering, j.gathering.split(j.spare)
-	j.spare = nil
+	after := newBatch()
+	if last := len(j.spare) - 1; last >= 0 {
+		after, j.spare = j.spare[last], j.spare[:last]
+	}
+	j.committing, j.gathering = j.gathering, j.gathering.split(after)
 	j.store(ctx)
 }
 
 // split moves what does not fit in one transaction to the empty batch after it.
 func (b *batch) split(after *batch) *batch {
-	if after == nil {
-		after = newBatch()
-	}
 	fits, bytes := 0, 0
 	for fits < min(len(b.ms), maxBatch) && (fits == 0 || bytes <= maxBatchBytes) {
 		bytes += size(&b.ms[fits])
@@ -292,8 +292,11 @@ func (j *journal) committed(ctx actor.Context, msg committed) {
 	}
 	j.broken = false
 	j.committing = nil
+	j.commit(ctx) // the store has to do while we tell everybody
 	j.settle(ctx, msg.batch, msg.outcomes)
-	j.spare = msg.batch.emptied()
+	if b := msg.batch.emptied(); b != nil {
+		j.spare = append(j.spare, b)
+	}
 	j.commit(ctx)
 	j.answerFlush(ctx)
 }
