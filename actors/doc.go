@@ -4,7 +4,7 @@
 // rules and results from them. An actor's step is always: decide, store,
 // believe, act.
 //
-//	node ─┬─ holder ──── task …       one per task this node holds
+//	node ─┬─ holder ──── task …       one per task this node holds, but those that only wait
 //	      ├─ workers ─── worker …     one per attempt under way
 //	      ├─ remotes ─── remote …     one per worker elsewhere that is connected
 //	      ├─ sessions ── session …    one per watcher
@@ -20,14 +20,17 @@
 //
 //	caller ─admit─► claimer ─submit─► journal ═══ store
 //	                                     │ hold
-//	                                  holder ─► task ─ready─► scheduler
-//	                                              ▲◄──start──────┘
-//	                                              │ run          ▲ release
-//	                                           workers ─► worker │
-//	                                              │ said, finished
-//	                                             task ─write─► journal ═══ store
-//	                                              │ frames
-//	                                           session ─► outbox
+//	                                  holder ──readies──► scheduler
+//	                                     ▲◄─────starts───────┘
+//	                                gone │ adopt             ▲ release
+//	                                     ▼                   │
+//	                                    task ────────────────┘
+//	                                     │ run     ▲ said, finished
+//	                                  workers ─► worker
+//
+//	                                    task ─write─► journal ═══ store
+//	                                     │ frames
+//	                                  session ─► outbox
 //
 // # What happens after a crash
 //
