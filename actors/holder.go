@@ -81,8 +81,8 @@ func (h *holder) ready(t *task.Task) ready {
 	return ready{entry: h.node.entry(*t, ""), where: t.Lane(), rests: true}
 }
 
-// keepSpare is how many actors are kept that speak for nobody. To make one and to stop
-// it costs more than the rest of a short task's life in here.
+// keepSpare is how many actors are kept that speak for nobody. To make one for each task
+// and to stop it is a tenth of what a short task costs.
 const keepSpare = 256
 
 // speak gives a task an actor.

@@ -292,7 +292,9 @@ func (j *journal) committed(ctx actor.Context, msg committed) {
 	}
 	j.broken = false
 	j.committing = nil
-	j.commit(ctx) // the store has to do while we tell everybody
+	if !slices.ContainsFunc(msg.outcomes, comesAgain) { // else what comes goes first
+		j.commit(ctx) // the store has to do while we tell everybody
+	}
 	j.settle(ctx, msg.batch, msg.outcomes)
 	if b := msg.batch.emptied(); b != nil {
 		j.spare = append(j.spare, b)
@@ -361,6 +363,10 @@ func (b *batch) emptied() *batch {
 	return b
 }
 
+// comesAgain says of a write that it was set apart from a batch that was stored, and not
+// stored itself.
+func comesAgain(out task.Outcome) bool { return errors.Is(out.Err, task.ErrUnavailable) }
+
 // settle tells everybody what became of a batch.
 func (j *journal) settle(ctx actor.Context, b *batch, outcomes []task.Outcome) {
 	var admitted []*task.Task
@@ -368,8 +374,8 @@ func (j *journal) settle(ctx actor.Context, b *batch, outcomes []task.Outcome) {
 	watched, followed := j.node.watched.Load() > 0, j.node.farFollowers.Load() > 0
 	for i := range b.ms {
 		m, o, out := &b.ms[i], b.owed[i], outcomes[i]
-		if !refusable(m) && errors.Is(out.Err, task.ErrUnavailable) {
-			j.gather(m, o) // set apart from a batch that was stored, and not stored itself
+		if !refusable(m) && comesAgain(out) {
+			j.gather(m, o)
 			continue
 		}
 		j.answer(ctx, m, o, out)
