@@ -20,6 +20,7 @@ const (
 	holdLeast = 256
 	holdMost  = 20000
 	holdSmall = 4 << 10
+	holdShare = 4
 	// calmly is how long is left between two looks of the same kind.
 	calmly = 20 * time.Millisecond
 	// holdHungry is what it takes at least while other nodes have nothing to do.
@@ -207,11 +208,12 @@ func (c *claimer) room() int {
 }
 
 // hasRoom says whether one more new task may wait here. Where this node is alone, a
-// lane may have as many as there is room left for others.
+// lane may have a few times as many as there is room left for others, so that there
+// always is some (dynamic thresholds: Choudhury and Hahne 1998).
 func (c *claimer) hasRoom(t *task.Task) bool {
 	room := c.room()
 	if c.node.others.Load() == 0 && len(t.Payload) <= holdSmall {
-		room = max(room, holdMost-c.total)
+		room = max(room, holdShare*(holdMost-c.total))
 	}
 	waiting := 0
 	if h := c.lanes[t.Lane()]; h != nil {

@@ -33,7 +33,7 @@ type eventLog struct {
 func newEventLog(at task.Cursor) eventLog { return eventLog{base: at, shown: at, safe: at} }
 
 func (l *eventLog) add(e task.Event) {
-	l.frames = append(l.frames, &task.Frame{Kind: task.Happened, Topic: "task:" + e.Task.String(), Event: e})
+	l.frames = append(l.frames, frameOf(e))
 	l.bytes += len(e.Data)
 	l.trim()
 }
@@ -99,6 +99,18 @@ func (l *eventLog) between(after task.Cursor) []*task.Frame {
 // covers says whether everything behind after is here.
 func (l *eventLog) covers(after task.Cursor) bool { return !after.Before(l.base) }
 
+// precede puts an event in front that is on disk, and was seen by who saw anything. Watchers may
+// still be reading the old array.
+func (l *eventLog) precede(e task.Event) {
+	l.frames = slices.Insert(slices.Clone(l.frames), 0, frameOf(e))
+	l.bytes += len(e.Data)
+	l.base = task.Cursor{}
+}
+
+func frameOf(e task.Event) *task.Frame {
+	return &task.Frame{Kind: task.Happened, Topic: "task:" + e.Task.String(), Event: e}
+}
+
 // show sends what may be seen now to everybody who watches.
 func (a *taskActor) show(ctx actor.Context) {
 	fresh := a.log.fresh()
@@ -111,8 +123,12 @@ func (a *taskActor) show(ctx actor.Context) {
 }
 
 // watch lets a session follow from a cursor, if all behind it is in memory;
-// else the session reads the log first and comes again.
+// else the session reads the log first and comes again. Of a task that was new as it came
+// here nothing needs to be read.
 func (a *taskActor) watch(ctx actor.Context, msg watch) {
+	if birth, ok := a.role.task.Birth(); ok && a.log.base == birth.Cursor && !a.log.covers(msg.after) {
+		a.log.precede(birth)
+	}
 	switch {
 	case msg.namespace != a.row.Namespace:
 		ctx.Respond(watching{gen: msg.gen, err: task.ErrNotFound})

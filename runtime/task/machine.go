@@ -46,6 +46,15 @@ func New(s Spec, now time.Time, holder Incarnation) Step {
 	return t.step(t, now, data)
 }
 
+// Birth is the first event of t's log, if no other has come and it was queued at once: it
+// can be told from the row then.
+func (t Task) Birth() (Event, bool) {
+	if t.State != Queued || t.Cursor != (Cursor{}).In(0) || !t.Ready.Equal(t.Created) {
+		return Event{}, false
+	}
+	return Event{Task: t.ID, Cursor: t.Cursor, Type: EventState, At: t.Created, Data: mustJSON(StateData{State: Queued})}, true
+}
+
 // step is the Step from the row t to the row to, with one state event. What t's
 // attempt held of limits goes back when it is over; one that was parked makes way
 // for who is parked behind it.

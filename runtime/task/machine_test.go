@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -439,6 +440,13 @@ func (l *life) Check(t *rapid.T) {
 	}
 	if r.Cursor != l.log[len(l.log)-1].Cursor {
 		t.Fatalf("the row stands at %v, its log at %v", r.Cursor, l.log[len(l.log)-1].Cursor)
+	}
+	e, told := r.Birth()
+	if told && (len(l.log) > 1 || !reflect.DeepEqual(e, l.log[0])) {
+		t.Fatalf("the row tells of its birth as %+v, its log is %+v", e, l.log)
+	}
+	if !told && len(l.log) == 1 && r.State == Queued {
+		t.Fatal("the row of a task that only waits does not tell of its birth")
 	}
 	l.checkTold(t)
 	if r.State.Terminal() && (r.Holder != 0 || r.Finished.IsZero() || r.Suspect || r.Checkpoint != nil) {
