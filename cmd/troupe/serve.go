@@ -75,7 +75,9 @@ func serve(ctx context.Context, cfg *config, t terminal) error {
 	if err != nil {
 		return errors.Join(err, stopProfiles())
 	}
-	debug.SetGCPercent(gcPercent)
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	greet(t, cfg, n)
 	<-ctx.Done()
 	stop() // from now on a second signal has its usual effect
@@ -84,7 +86,7 @@ func serve(ctx context.Context, cfg *config, t terminal) error {
 }
 
 // gcPercent trades a little memory for fewer collections: the heap is small and
-// what is on it short-lived.
+// what is on it short-lived. Who sets GOGC has it as they want.
 const gcPercent = 200
 
 // greet tells whoever started the server where it is and what to type.
