@@ -74,6 +74,7 @@ type heldLane struct {
 	waiting int   // tasks of it that are held and wait
 	worst   int64 // the highest rank that was taken; nothing that waits ranks higher
 	left    int64 // ranks from here on may be unheld in the store
+	deep    bool  // perhaps more of them than the next claim takes
 }
 
 const (
@@ -265,7 +266,10 @@ func (c *claimer) wants(t *task.Task) bool {
 	if h == nil {
 		return c.hasRoom(t)
 	}
-	return t.Rank() < h.left && (c.hasRoom(t) || t.Rank() < h.worst)
+	// What the next claim takes is not passed for long. If new ones had to go behind it
+	// there would be something to claim for as long as any come, and all went that way.
+	behind := t.Rank() >= h.left && (h.deep || c.full(h) || c.node.others.Load() > 0)
+	return !behind && (c.hasRoom(t) || t.Rank() < h.worst)
 }
 
 // spreads says that a new task goes into the backlog, for a node that has nothing to do
@@ -407,18 +411,20 @@ func (c *claimer) learn(msg claimed) {
 		}
 		leftOut[l] = true
 		if h := c.lane(l); believed || h.left != noBacklog || c.node.others.Load() > 0 {
-			h.left = min(h.left, max(h.worst, allBacklog+1))
+			h.left, h.deep = min(h.left, max(h.worst, allBacklog+1)), true
 		}
 	}
 	c.backlog = noBacklog
-	if last := len(msg.tasks) - 1; last+1 == msg.q.Limit {
+	last := len(msg.tasks) - 1
+	deep := last+1 == msg.q.Limit
+	if deep {
 		c.backlog = msg.tasks[last].Rank()
 	}
 	for l, h := range c.lanes {
 		if leftOut[l] {
 			continue
 		}
-		h.left = noBacklog
+		h.left, h.deep = noBacklog, deep
 		if head, ok := c.during[l]; ok {
 			h.left = head
 		}

@@ -76,6 +76,48 @@ func TestBacklogIsWorkedOffWithoutAPause(t *testing.T) {
 	})
 }
 
+// slowToClaim is a store whose claims take their time, and that counts the new tasks
+// that nobody holds.
+type slowToClaim struct {
+	task.Store
+	unheld atomic.Int32
+}
+
+func (s *slowToClaim) Claim(ctx context.Context, q task.Claim) ([]task.Task, error) {
+	time.Sleep(10 * time.Millisecond)
+	return s.Store.Claim(ctx, q)
+}
+
+func (s *slowToClaim) Append(ctx context.Context, ms []task.Mutation) ([]task.Outcome, error) {
+	for _, m := range ms {
+		if m.Op == task.Insert && m.Task.Holder == 0 {
+			s.unheld.Add(1)
+		}
+	}
+	return s.Store.Append(ctx, ms)
+}
+
+// TestNewTasksDoNotAllGoBehindAFewInTheBacklog has tasks come faster than claims end,
+// the first of them while the node does not know yet whether there is a backlog.
+func TestNewTasksDoNotAllGoBehindAFewInTheBacklog(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		store := &slowToClaim{Store: memory.New()}
+		n := startNode(t, store)
+		var all []task.Task
+		for range 200 {
+			all = append(all, submitOne(t, n, "echo", `1`))
+			time.Sleep(time.Millisecond)
+		}
+		for _, k := range all {
+			awaitState(t, n, k.ID, task.Succeeded)
+		}
+		if got := store.unheld.Load(); got == 0 || got > 50 {
+			t.Errorf("%d of 200 new tasks were held by nobody", got)
+		}
+	})
+}
+
 func TestWhatCannotStartDoesNotBarTheWay(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		t.Helper()
