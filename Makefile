@@ -116,7 +116,7 @@ walk: ## the scheduler's properties over random steps; STEPS=1000000, SEED=1
 bench: ## the figures of one node, in a short form, measured here
 	go run ./bench all
 
-bench-peers: ## Troupe beside River, Asynq, Faktory and Centrifuge here, a quarter of an hour; FLAGS=--short
+bench-peers: ## Troupe beside River, Asynq, Faktory and Centrifuge on this machine, 10 minutes; FLAGS=--short
 	@.ci/services postgresql redis-server
 	cd bench/peers && go run . $(FLAGS)
 

@@ -20,7 +20,7 @@ const (
 	holdLeast = 256
 	holdMost  = 20000
 	holdSmall = 4 << 10
-	holdShare = 4
+	holdShare = 4 // see hasRoom
 	// calmly is how long is left between two looks of the same kind.
 	calmly = 20 * time.Millisecond
 	// holdHungry is what it takes at least while other nodes have nothing to do.
@@ -266,18 +266,15 @@ func (c *claimer) wants(t *task.Task) bool {
 	if h == nil {
 		return c.hasRoom(t)
 	}
-	// What the next claim takes is not passed for long. If new ones had to go behind it
+	// What is claimed in a moment is not passed for long. If new ones had to go behind it
 	// there would be something to claim for as long as any come, and all went that way.
-	behind := t.Rank() >= h.left && (h.deep || c.full(h) || c.node.others.Load() > 0)
+	behind := t.Rank() >= h.left && (h.deep || c.full(h) || c.node.others.Load() > 0 || c.claimable() == 0)
 	return !behind && (c.hasRoom(t) || t.Rank() < h.worst)
 }
 
 // spreads says that a new task goes into the backlog, for a node that has nothing to do
 // and runs less than this one.
 func (c *claimer) spreads(ctx actor.Context, t *task.Task) bool {
-	if len(c.places.rivals) == 0 {
-		return false
-	}
 	l := t.Lane()
 	if t.State != task.Queued || t.StickyKey != "" || !c.places.yields(l, c.running+c.total) || !c.runs(l) {
 		return false
@@ -327,6 +324,24 @@ func (c *claimer) load(ctx actor.Context, msg load) {
 	c.claim(ctx)
 }
 
+// leavesOut says whether a claim takes nothing of a lane.
+func (c *claimer) leavesOut(l task.Lane, h *heldLane) bool { return c.full(h) || c.places.isAside(l) }
+
+// claimable is how many tasks a claim would take now; few are not worth one.
+func (c *claimer) claimable() int {
+	room, waiting := c.room(), 0
+	for l, h := range c.lanes {
+		if !c.leavesOut(l, h) {
+			waiting += h.waiting
+		}
+	}
+	limit := min(room-waiting, holdMost-c.total)
+	if limit < max(1, room/4) {
+		return 0
+	}
+	return limit
+}
+
 // claim takes unheld tasks if there may be some and there is room for them.
 func (c *claimer) claim(ctx actor.Context) {
 	eased := false
@@ -340,24 +355,18 @@ func (c *claimer) claim(ctx actor.Context) {
 		c.again = true
 		return
 	}
-	room := c.room()
-	var full []task.Lane
-	waiting := 0
-	for l, h := range c.lanes {
-		if c.full(h) || c.places.isAside(l) {
-			full = append(full, l)
-		} else {
-			waiting += h.waiting
-		}
-	}
-	limit := min(room-waiting, holdMost-c.total)
 	q := c.places.claim()
 	q.Kinds, q.Served = c.node.kindNames(), c.node.served(c.hungry > 0)
-	if limit < max(1, room/4) || q.Nobody() {
+	if q.Limit = c.claimable(); q.Limit == 0 || q.Nobody() {
 		return
 	}
+	q.Full = c.places.left()
+	for l, h := range c.lanes {
+		if c.leavesOut(l, h) {
+			q.Full = append(q.Full, l)
+		}
+	}
 	c.claiming, c.again, c.during = true, false, map[task.Lane]int64{}
-	q.Limit, q.Full = limit, append(c.places.left(), full...)
 	self, root := ctx.Self(), c.node.root
 	c.node.work(func(workCtx context.Context) {
 		tasks, err := c.node.cfg.Store.Claim(workCtx, q)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -72,6 +73,36 @@ func TestBacklogIsWorkedOffWithoutAPause(t *testing.T) {
 		synctest.Wait()
 		if got := ran.Load(); got != all {
 			t.Errorf("%d of %d ran", got, all)
+		}
+	})
+}
+
+// TestNewTasksPassOnlyWhatIsClaimedInAMoment has a lane with a few tasks in the backlog:
+// while no claim would be made, those that come go behind them.
+func TestNewTasksPassOnlyWhatIsClaimedInAMoment(t *testing.T) {
+	virtual(t, func(t *testing.T, n *Node) {
+		t.Helper()
+		fresh := task.New(spec("echo", `1`).Spec, time.Now(), 0).Task
+		for what, tt := range map[string]struct {
+			busy  int  // other lanes, in each of which some wait, but not enough to be full
+			total int  // that are held, of lanes that cannot start
+			deep  bool // more is in the backlog than a claim takes
+			wants bool
+		}{
+			"a claim takes them":               {wants: true},
+			"it would not take all":            {deep: true},
+			"other lanes have all the room":    {busy: 3},
+			"the node holds as much as it may": {total: holdMost - 10},
+		} {
+			c := &claimer{node: n, places: newPlaces(n), backlog: noBacklog, total: tt.total, lanes: map[task.Lane]*heldLane{
+				fresh.Lane(): {waiting: 1, worst: fresh.Rank() - 2, left: fresh.Rank() - 1, deep: tt.deep},
+			}}
+			for i := range tt.busy {
+				c.lanes[task.Lane{Queue: strconv.Itoa(i)}] = &heldLane{waiting: holdLeast / 2, worst: allBacklog, left: noBacklog}
+			}
+			if got := c.wants(&fresh); got != tt.wants {
+				t.Errorf("%s: a new task is held: %v", what, got)
+			}
 		}
 	})
 }

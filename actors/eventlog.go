@@ -99,8 +99,8 @@ func (l *eventLog) between(after task.Cursor) []*task.Frame {
 // covers says whether everything behind after is here.
 func (l *eventLog) covers(after task.Cursor) bool { return !after.Before(l.base) }
 
-// precede puts an event in front that is on disk, and was seen by who saw anything. Watchers may
-// still be reading the old array.
+// precede puts the log's first event in front, which is on disk and was seen by who saw
+// anything. Watchers may still be reading the old array.
 func (l *eventLog) precede(e task.Event) {
 	l.frames = slices.Insert(slices.Clone(l.frames), 0, frameOf(e))
 	l.bytes += len(e.Data)
@@ -126,9 +126,6 @@ func (a *taskActor) show(ctx actor.Context) {
 // else the session reads the log first and comes again. Of a task that was new as it came
 // here nothing needs to be read.
 func (a *taskActor) watch(ctx actor.Context, msg watch) {
-	if birth, ok := a.role.task.Birth(); ok && a.log.base == birth.Cursor && !a.log.covers(msg.after) {
-		a.log.precede(birth)
-	}
 	switch {
 	case msg.namespace != a.row.Namespace:
 		ctx.Respond(watching{gen: msg.gen, err: task.ErrNotFound})
@@ -136,7 +133,7 @@ func (a *taskActor) watch(ctx actor.Context, msg watch) {
 		ctx.Respond(watching{gen: msg.gen, err: task.ErrCursorAhead})
 	case a.restarted || a.left:
 		ctx.Respond(notHeld{gen: msg.gen})
-	case !a.log.covers(msg.after):
+	case !a.log.covers(msg.after) && !a.bear():
 		ctx.Respond(watching{gen: msg.gen, task: a.visible()})
 	default:
 		if a.watchers == nil {
@@ -148,6 +145,15 @@ func (a *taskActor) watch(ctx actor.Context, msg watch) {
 			ctx.Send(a.node.journal, hurry{id: a.row.ID})
 		}
 	}
+}
+
+// bear has the log begin with the task's first event, if that can be told from the row.
+func (a *taskActor) bear() bool {
+	birth, ok := a.role.task.Birth()
+	if ok = ok && a.log.base == birth.Cursor; ok {
+		a.log.precede(birth)
+	}
+	return ok
 }
 
 // visible is the row as a watcher may see it: as it is on disk, with the

@@ -27,9 +27,9 @@ const (
 	flushBytes = 64 << 10
 )
 
-// taskActor speaks for one task this node holds, and after that for another. Its row is as the last
-// decision made it; what has been sent to the journal and not been answered
-// stands in writes. Every decision is one of package task's; step sends it to
+// taskActor speaks for one task this node holds, and after that for another. Its row
+// is as the last decision made it; what has been sent to the journal and not been
+// answered stands in writes. Every decision is one of package task's; step sends it to
 // the journal, and the answer lets the outside see it.
 //
 // After a crash of the actor the row in the store is all that counts: the

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// insertTasks makes tasks. Those that live go to where they are by its name, as to
-	// find the partition of each would cost a fourth of it.
+	// Those that live go to where they are by its name: to find the partition of each
+	// takes a fourth of an insert.
 	insertLive  = insertInto + "troupe.tasks_live" + newTasks
 	insertTasks = insertInto + "troupe.tasks" + newTasks
 	insertInto  = `WITH base AS MATERIALIZED (SELECT nextval('troupe.arrivals') AS n),
@@ -93,7 +93,7 @@ func (a *appending) queueInserts(b *pgx.Batch, which []int, note func(pgx.Rows) 
 		birth[at], brings[at] = codec.Segment(a.ms[i].Events), a.ms[i].Bytes()
 	}
 	text := insertLive
-	if slices.ContainsFunc(state, func(s int64) bool { return s >= int64(task.Succeeded) }) {
+	if slices.ContainsFunc(which, func(i int) bool { return a.ms[i].Task.State.Terminal() }) {
 		text = insertTasks
 	}
 	each(b.Queue(text, place, id, namespace, state, holder, attempt, logged, lane, rank, wake, created, done,

@@ -49,8 +49,7 @@ type Core struct {
 	truth     truth
 	fresh     []*item // those that came since then
 	timed     []*flow // those in which entries go to the front some day
-	running   endings // those that hold something
-	ends      soonest // the same, for a reservation to take from
+	running   endings
 
 	reserved reservation
 
@@ -205,7 +204,7 @@ func (c *Core) hold(i *item, priority int, now time.Time) {
 		p.ending += float64(a.Milli) * seconds(i.end)
 	}
 	if len(i.Demand) > 0 {
-		heap.Push(&c.running, i)
+		c.running.insert(i)
 		c.stirMixed()
 	}
 	c.charge(i, i.expected())
@@ -248,7 +247,7 @@ func (c *Core) Release(id ID, now time.Time) bool {
 		p.ending -= float64(a.Milli) * seconds(i.end)
 	}
 	if len(i.Demand) > 0 {
-		heap.Remove(&c.running, i.ends)
+		c.running.remove(i)
 		c.stirMixed()
 	}
 	c.comeBack(i)
@@ -266,8 +265,9 @@ func (c *Core) pass(now time.Time) {
 	c.look()
 	c.tick(now)
 	c.settleIn(now)
-	for len(c.running.soonest) > 0 && c.running.soonest[0].end.Before(now) {
-		i := c.running.soonest[0]
+	for len(c.running.all()) > 0 && c.running.all()[0].end.Before(now) {
+		i := c.running.all()[0]
+		c.running.remove(i)
 		before := i.end
 		took := max(i.end.Sub(i.started), time.Millisecond)
 		for i.end.Before(now) {
@@ -280,7 +280,7 @@ func (c *Core) pass(now time.Time) {
 		for _, a := range i.Demand {
 			c.pool(a.Name).ending += float64(a.Milli) * i.end.Sub(before).Seconds()
 		}
-		heap.Fix(&c.running, 0)
+		c.running.insert(i)
 		c.charge(i, i.end.Sub(i.started)-i.charged)
 	}
 	c.timed = slices.DeleteFunc(c.timed, func(f *flow) bool {

@@ -5,43 +5,45 @@ import (
 	"slices"
 )
 
-// soonest is a heap of items that run, the one on top that is expected to end first.
-type soonest []*item
-
-// Len, Less, Swap, Push and Pop implement [heap.Interface].
-func (s *soonest) Len() int           { return len(*s) }
-func (s *soonest) Less(i, j int) bool { return (*s)[i].byEnd((*s)[j]) < 0 }
-func (s *soonest) Swap(i, j int)      { (*s)[i], (*s)[j] = (*s)[j], (*s)[i] }
-
-func (s *soonest) Push(x any) {
-	i, _ := x.(*item)
-	*s = append(*s, i)
+// endings is the items that run and hold something, by expected end. A reservation
+// reads them in order at every decision; and most come at the back and go at the front,
+// so it is a sorted array of which the shorter side is moved.
+type endings struct {
+	array []*item
+	head  int // where they begin in it
 }
 
-func (s *soonest) Pop() any {
-	last := len(*s) - 1
-	i := (*s)[last]
-	(*s)[last] = nil
-	*s = (*s)[:last]
-	return i
+func (e *endings) all() []*item { return e.array[e.head:] }
+
+func (e *endings) insert(i *item) {
+	at, _ := slices.BinarySearchFunc(e.all(), i, (*item).byEnd)
+	if e.head > 0 && 2*at < len(e.all()) {
+		copy(e.array[e.head-1:], e.all()[:at])
+		e.head--
+		e.array[e.head+at] = i
+		return
+	}
+	if len(e.array) == cap(e.array) && 2*e.head >= len(e.array) { // there is room in front
+		n := copy(e.array, e.all())
+		clear(e.array[n:])
+		e.array, e.head = e.array[:n], 0
+	}
+	e.array = slices.Insert(e.array, e.head+at, i)
+}
+
+func (e *endings) remove(i *item) {
+	at, found := slices.BinarySearchFunc(e.all(), i, (*item).byEnd)
+	switch {
+	case !found:
+	case 2*at < len(e.all()):
+		copy(e.all()[1:], e.all()[:at])
+		e.array[e.head] = nil
+		e.head++
+	default:
+		e.array = slices.Delete(e.array, e.head+at, e.head+at+1)
+	}
 }
 
 func (i *item) byEnd(j *item) int {
 	return cmp.Or(i.end.Compare(j.end), i.order.compare(&j.order), slices.Compare(i.ID[:], j.ID[:]))
-}
-
-// endings is such a heap whose items know their places in it.
-type endings struct{ soonest }
-
-// Swap implements [heap.Interface].
-func (e *endings) Swap(i, j int) {
-	e.soonest.Swap(i, j)
-	e.soonest[i].ends, e.soonest[j].ends = i, j
-}
-
-// Push implements [heap.Interface].
-func (e *endings) Push(x any) {
-	i, _ := x.(*item)
-	i.ends = len(e.soonest)
-	e.soonest = append(e.soonest, i)
 }

@@ -65,7 +65,6 @@ type item struct {
 type run struct {
 	started time.Time
 	end     time.Time // by when it is expected to end
-	ends    int       // its place in the heap of those, if it holds something
 	paid    int       // the priority at which it started
 	charged time.Duration
 	share   float64 // of its dominant resource when it started, wherever it runs

@@ -39,9 +39,10 @@ func (c *Core) reserve(first *item) {
 			short++
 		}
 	}
-	c.ends = append(c.ends[:0], c.running.soonest...)
-	for len(c.ends) > 0 && (short > 0 || !c.ends[0].end.After(r.at)) {
-		i, _ := heap.Pop(&c.ends).(*item)
+	for _, i := range c.running.all() {
+		if short == 0 && i.end.After(r.at) {
+			break
+		}
 		r.at = i.end
 		for k, a := range i.bench.demand {
 			p := i.bench.pools[k]

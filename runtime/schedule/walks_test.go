@@ -28,9 +28,9 @@ func TestTokensAreConserved(t *testing.T) {
 		w.c.Release(r.ID, w.now)
 	}
 	c := w.c
-	if len(c.items)+len(c.groups)+len(c.benches)+len(c.classes)+len(c.running.soonest)+c.waiting != 0 {
+	if len(c.items)+len(c.groups)+len(c.benches)+len(c.classes)+len(c.running.all())+c.waiting != 0 {
 		t.Errorf("left behind: %d items, %d groups, %d benches, %d classes, %d running",
-			len(c.items), len(c.groups), len(c.benches), len(c.classes), len(c.running.soonest))
+			len(c.items), len(c.groups), len(c.benches), len(c.classes), len(c.running.all()))
 	}
 	for name, p := range c.resources {
 		if p.used != 0 || p.ahead != 0 || p.ending > 1 || p.ending < -1 {
