@@ -78,6 +78,9 @@ func (a Affinity) check(refuse refusal) Affinity {
 
 // check says what is wrong with a selector, and gives it in its canonical form.
 func (s Selector) check(field string, refuse refusal) Selector {
+	if s == "" {
+		return s
+	}
 	terms := s.Terms()
 	if len(terms) > maxTerms {
 		refuse(field, "names %d labels, more than the %d allowed", len(terms), maxTerms)

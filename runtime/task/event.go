@@ -3,6 +3,8 @@ package task
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -73,6 +75,45 @@ type StateData struct {
 	Result  json.RawMessage `json:"result,omitempty"`
 	Cache   CacheStatus     `json:"cache,omitempty"` // of a result of a task with a cache
 	Error   *Failure        `json:"error,omitempty"`
+}
+
+// encode gives what [json.Marshal] does. Every task has two or three of these, nearly all
+// as plain as what is written here.
+func (d StateData) encode() json.RawMessage {
+	if d.Reason != "" || d.RunAt != nil || d.Signal != "" || d.Until != nil || d.Cache != "" || d.Error != nil ||
+		!plain(d.Node, notInNames) || !plain(d.Worker, notInNames) || !plain(d.Result, notInJSON) {
+		return mustJSON(d)
+	}
+	state := d.State.String()
+	b := make([]byte, 0, 64+len(state)+len(d.Node)+len(d.Worker)+len(d.Result))
+	b = append(append(append(b, `{"state":"`...), state...), `","attempt":`...)
+	b = strconv.AppendInt(b, int64(d.Attempt), 10)
+	if d.Node != "" {
+		b = append(append(append(b, `,"node":"`...), d.Node...), '"')
+	}
+	if d.Worker != "" {
+		b = append(append(append(b, `,"worker":"`...), d.Worker...), '"')
+	}
+	if len(d.Result) > 0 {
+		b = append(append(b, `,"result":`...), d.Result...)
+	}
+	return append(b, '}')
+}
+
+// What encoding/json writes otherwise than it stands, beside what is not printable ASCII:
+// in a string, and in JSON, where it leaves spaces out.
+const (
+	notInNames = `"\<>&`
+	notInJSON  = ` <>&`
+)
+
+func plain[T string | json.RawMessage](s T, special string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || strings.IndexByte(special, c) >= 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // Progress is how far an attempt has come.

@@ -113,3 +113,26 @@ func TestWhatCannotBeEncodedIsADefectSaidAloud(t *testing.T) {
 	}()
 	mustJSON(StateData{Result: json.RawMessage("{")})
 }
+
+// What is written by hand is what encoding/json writes.
+func TestStateDataIsEncodedAsByJSON(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		name := rapid.SampledFrom([]string{"", "node-1", `a"b`, `a\b`, "a<b", "é", "a\x7f", "\xff", "a b"})
+		d := StateData{
+			State: State(rapid.IntRange(int(Scheduled), int(Cancelled)).Draw(t, "state")), Attempt: rapid.IntRange(-1, 99).Draw(t, "attempt"),
+			Reason: rapid.SampledFrom([]string{"", "due"}).Draw(t, "reason"), Node: name.Draw(t, "node"), Worker: name.Draw(t, "worker"),
+			Result: rapid.SampledFrom([]json.RawMessage{
+				nil, {}, json.RawMessage(`null`), json.RawMessage(`{"a":[1,2.5e3,"x\"\\\u003c"]}`), json.RawMessage("{\"a\" :\t1}"), json.RawMessage(`"a b"`),
+				json.RawMessage(`"<&>"`), json.RawMessage("\"\u2028\""), json.RawMessage(`"é"`), json.RawMessage("\"\x7f\""),
+			}).Draw(t, "result"),
+			Cache: rapid.SampledFrom([]CacheStatus{"", CacheHit}).Draw(t, "cache"),
+		}
+		want, err := json.Marshal(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := d.encode(); string(got) != string(want) {
+			t.Fatalf("%s, want %s", got, want)
+		}
+	})
+}

@@ -102,7 +102,11 @@ func (l Limits) Check(s Spec, now time.Time) (Spec, error) {
 	default:
 		s.Payload = bytes.TrimSpace(s.Payload)
 	}
-	s.Resources = checkResources(s.Resources, refuse)
+	if len(s.Resources) == 0 {
+		s.Resources = oneSlot
+	} else {
+		s.Resources = checkResources(s.Resources, refuse)
+	}
 	checkLabels(s.Labels, refuse)
 	if s.RunAt.After(now.Add(l.Delay)) {
 		refuse("run_at", "is more than %s ahead", l.Delay)
@@ -203,7 +207,13 @@ func checkResources(r Resources, refuse refusal) Resources {
 	return out
 }
 
+// oneSlot is what most tasks need; as all that is in a spec, not to be written to.
+var oneSlot = Resources{SlotResource: one}
+
 func checkLabels(labels map[string]string, refuse refusal) {
+	if len(labels) == 0 {
+		return
+	}
 	if len(labels) > maxLabels {
 		refuse("labels", "are %d, more than the %d allowed", len(labels), maxLabels)
 		return

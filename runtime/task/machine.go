@@ -52,7 +52,7 @@ func (t Task) Birth() (Event, bool) {
 	if t.State != Queued || t.Cursor != (Cursor{}).In(0) || !t.Ready.Equal(t.Created) {
 		return Event{}, false
 	}
-	return Event{Task: t.ID, Cursor: t.Cursor, Type: EventState, At: t.Created, Data: mustJSON(StateData{State: Queued})}, true
+	return Event{Task: t.ID, Cursor: t.Cursor, Type: EventState, At: t.Created, Data: StateData{State: Queued}.encode()}, true
 }
 
 // step is the Step from the row t to the row to, with one state event. What t's
@@ -62,7 +62,7 @@ func (t Task) step(to Task, now time.Time, data StateData) Step {
 	to.Cursor = to.Cursor.In(to.Attempt)
 	to.Bound, to.BoundUntil = 0, time.Time{}
 	s := Step{Task: to, Guard: t.Guard(), Events: []Event{{
-		Task: t.ID, Cursor: to.Cursor, Type: EventState, At: now, Data: mustJSON(data),
+		Task: t.ID, Cursor: to.Cursor, Type: EventState, At: now, Data: data.encode(),
 	}}}
 	s.Forget = to.State.Terminal() && t.remembers()
 	if t.State == Running {
