@@ -2,6 +2,7 @@ package codec
 
 import (
 	"encoding/json"
+	"iter"
 	"maps"
 	"math"
 	"slices"
@@ -18,8 +19,9 @@ const usual = 96
 // It is never nil.
 func Spec(s *task.Spec) []byte {
 	m := make(message, 0, usual).int(1, int64(s.Priority))
-	for _, name := range sortedKeys(s.Resources) {
-		m = m.bytes(2, message(nil).text(1, name).int(2, int64(s.Resources[name])))
+	var room [64]byte
+	for name, amount := range inOrder(s.Resources) {
+		m = m.bytes(2, message(room[:0]).text(1, name).int(2, int64(amount)))
 	}
 	m = m.labels(3, s.Labels)
 	m = m.time(4, s.RunAt).int(5, int64(s.Timeout)).time(6, s.Deadline).int(7, int64(s.MaxAttempts))
@@ -57,13 +59,18 @@ func ids(b []byte) []task.ID {
 	return list
 }
 
-func sortedKeys[V any](m map[string]V) []string {
-	if len(m) == 1 {
-		for k := range m {
-			return []string{k}
+// inOrder goes through a map by its keys. Most have one entry.
+func inOrder[V any](m map[string]V) iter.Seq2[string, V] {
+	if len(m) <= 1 {
+		return maps.All(m)
+	}
+	return func(yield func(string, V) bool) {
+		for _, key := range slices.Sorted(maps.Keys(m)) {
+			if !yield(key, m[key]) {
+				return
+			}
 		}
 	}
-	return slices.Sorted(maps.Keys(m))
 }
 
 // DecodeSpec reads into s what Spec wrote. It leaves out RunAt and Deadline: life has them as they are now.
@@ -131,8 +138,11 @@ func DecodeSpec(b []byte, s *task.Spec) error {
 }
 
 func (m message) labels(number uint64, labels map[string]string) message {
-	for _, key := range sortedKeys(labels) {
-		m = m.bytes(number, message(nil).text(1, key).text(2, labels[key]))
+	if len(labels) == 0 {
+		return m
+	}
+	for key, value := range inOrder(labels) {
+		m = m.bytes(number, message(nil).text(1, key).text(2, value))
 	}
 	return m
 }
