@@ -66,11 +66,34 @@ func (r *Runtime) missing(ctx context.Context, specs []task.Spec) (map[int]*task
 type pending struct {
 	subs   []task.Submission
 	places []int
+	errs   map[int]error // of those that are none any more, by place
+}
+
+func (p *pending) refuse(place int, err error) {
+	if p.errs == nil {
+		p.errs = map[int]error{}
+	}
+	p.errs[place] = err
+}
+
+// answers puts what was said of the submissions in the order in which they came.
+func (p *pending) answers(said []task.Submitted) []task.Submitted {
+	if len(p.errs) == 0 && slices.IsSorted(p.places) {
+		return said
+	}
+	all := make([]task.Submitted, len(said)+len(p.errs))
+	for place, err := range p.errs {
+		all[place].Err = err
+	}
+	for i := range said {
+		all[p.places[i]] = said[i]
+	}
+	return all
 }
 
 // inOrder puts submissions in an order in which each can be stored, and answers
 // those that are in a circle.
-func (p *pending) inOrder(results []task.Submitted) {
+func (p *pending) inOrder() {
 	if !slices.ContainsFunc(p.subs, func(s task.Submission) bool { return len(s.Spec.DependsOn) > 0 }) {
 		return
 	}
@@ -82,23 +105,23 @@ func (p *pending) inOrder(results []task.Submitted) {
 		order, err := task.InOrder(specs)
 		var cycle task.CycleError
 		if !errors.As(err, &cycle) {
-			sorted := pending{}
+			sorted := pending{errs: p.errs}
 			for _, i := range order {
 				sorted.subs, sorted.places = append(sorted.subs, p.subs[i]), append(sorted.places, p.places[i])
 			}
 			*p = sorted
 			return
 		}
-		p.drop(func(s task.Submission) bool { return slices.Contains(cycle, s.Spec.ID) }, err, results)
+		p.drop(func(s task.Submission) bool { return slices.Contains(cycle, s.Spec.ID) }, err)
 	}
 }
 
 // drop answers some with an error.
-func (p *pending) drop(match func(task.Submission) bool, err error, results []task.Submitted) {
-	kept := pending{}
+func (p *pending) drop(match func(task.Submission) bool, err error) {
+	kept := pending{errs: p.errs}
 	for i, s := range p.subs {
 		if match(s) {
-			results[p.places[i]].Err = err
+			kept.refuse(p.places[i], err)
 			continue
 		}
 		kept.subs, kept.places = append(kept.subs, s), append(kept.places, p.places[i])

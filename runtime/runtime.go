@@ -279,13 +279,12 @@ func (r *Runtime) Submit(ctx context.Context, kind string, payload any, change .
 // Enqueue checks and stores tasks, all of one namespace. There is one answer each,
 // in order; a task is on disk when its answer is without an error.
 func (r *Runtime) Enqueue(ctx context.Context, subs []task.Submission) []task.Submitted {
-	results := make([]task.Submitted, len(subs))
 	p := pending{subs: make([]task.Submission, 0, len(subs)), places: make([]int, 0, len(subs))}
 	now := r.node().Now()
 	for i, sub := range subs {
 		spec, err := r.limits.Check(sub.Spec, now)
 		if err != nil {
-			results[i].Err = err
+			p.refuse(i, err)
 			continue
 		}
 		if sub.Named = !spec.ID.IsZero(); !sub.Named {
@@ -294,22 +293,23 @@ func (r *Runtime) Enqueue(ctx context.Context, subs []task.Submission) []task.Su
 		sub.Spec = spec
 		p.subs, p.places = append(p.subs, sub), append(p.places, i)
 	}
-	p.inOrder(results)
+	p.inOrder()
 	if len(p.subs) == 0 {
-		return results
+		return p.answers(nil)
 	}
 	if err := r.rate.allow(ctx, p.subs[0].Spec.Namespace, len(p.subs)); err != nil {
-		p.drop(func(task.Submission) bool { return true }, err, results)
-		return results
+		p.drop(func(task.Submission) bool { return true }, err)
+		return p.answers(nil)
 	}
-	for i, answer := range r.node().Submit(ctx, p.subs) {
+	answers := r.node().Submit(ctx, p.subs)
+	for i := range answers {
+		answer := &answers[i]
 		if missing, ok := errors.AsType[*task.MissingError](answer.Err); ok {
 			at := slices.Index(p.subs[i].Spec.DependsOn, missing.Task)
 			answer.Err = &task.MissingError{Task: missing.Task, Field: fmt.Sprintf("depends_on[%d]", at)}
 		}
-		results[p.places[i]] = answer
 	}
-	return results
+	return p.answers(answers)
 }
 
 // NewID makes an id for a task or a batch.
