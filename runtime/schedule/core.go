@@ -259,6 +259,10 @@ func (c *Core) Release(id ID, now time.Time) bool {
 	return true
 }
 
+// leastGuess is what less is not worth to be guessed at anew, for each that
+// runs.
+const leastGuess = 25 * time.Millisecond
+
 // pass lets time pass: what runs longer than expected is expected to run twice as
 // long, and who has waited too long goes to the front.
 func (c *Core) pass(now time.Time) {
@@ -269,7 +273,7 @@ func (c *Core) pass(now time.Time) {
 		i := c.running.all()[0]
 		c.running.remove(i)
 		before := i.end
-		took := max(i.end.Sub(i.started), time.Millisecond)
+		took := max(i.end.Sub(i.started), leastGuess)
 		for i.end.Before(now) {
 			took *= 2
 			i.end = i.started.Add(took)
