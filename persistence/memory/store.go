@@ -156,6 +156,9 @@ func (s *Store) Renew(ctx context.Context, n task.Node) (task.Node, error) {
 	return n, nil
 }
 
+// Writers implements [task.Store]: they wait for each other, but for moments only.
+func (s *Store) Writers() int { return 2 }
+
 // Append implements [task.Store].
 func (s *Store) Append(ctx context.Context, ms []task.Mutation) ([]task.Outcome, error) {
 	out := make([]task.Outcome, len(ms))

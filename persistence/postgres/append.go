@@ -11,6 +11,10 @@ import (
 	"github.com/troupe-run/troupe/runtime/task"
 )
 
+// Writers implements [task.Store]. The server does more at the same time, but a node writes new
+// tasks and old ones.
+func (s *Store) Writers() int { return 2 }
+
 // Append implements [task.Store].
 func (s *Store) Append(ctx context.Context, ms []task.Mutation) ([]task.Outcome, error) {
 	if len(ms) == 0 {
@@ -22,6 +26,11 @@ func (s *Store) Append(ctx context.Context, ms []task.Mutation) ([]task.Outcome,
 	if err := s.learnLanes(ctx, ms); err != nil {
 		return nil, err
 	}
+	if areFresh(ms) {
+		if err := s.bear(ctx, ms); !errors.Is(err, errTaken) {
+			return make([]task.Outcome, len(ms)), err
+		}
+	}
 	checks := make([]task.Outcome, len(ms))
 	for i := range ms {
 		checks[i].Err = ms[i].Check()
@@ -30,11 +39,12 @@ func (s *Store) Append(ctx context.Context, ms []task.Mutation) ([]task.Outcome,
 	if len(all) == 0 {
 		return checks, nil
 	}
-	names := limitsOf(ms)
+	names, simple := limitsOf(ms), areSimple(ms)
 	var out []task.Outcome
 	var missing []task.Lane
 	write := func(within context.Context, t *tx) error {
 		missing, out = nil, append([]task.Outcome(nil), checks...)
+		t.simple = simple
 		a := appending{tx: t, ms: ms, out: out, missing: &missing, grown: map[task.ID]int64{}}
 		if err := a.lockLimits(within, names); err != nil {
 			return err
@@ -67,9 +77,7 @@ type round struct {
 // rounds puts each mutation into the first round behind those it has to come
 // after. As a rule there is one.
 func rounds(ms []task.Mutation, checks []task.Outcome) (all []round) {
-	type uniqueKey struct{ namespace, kind, key string }
-	type requestKey struct{ namespace, key string }
-	after := make(map[any]int, len(ms))
+	after := lineup{tasks: make(map[task.ID]int, len(ms))}
 	signalled := map[task.ID]int{}
 	floor := 0
 	for i := range ms {
@@ -77,27 +85,17 @@ func rounds(ms []task.Mutation, checks []task.Outcome) (all []round) {
 			continue
 		}
 		m := &ms[i]
-		keys := append(make([]any, 0, 3), m.Task.ID)
-		if m.Task.UniqueKey != "" {
-			keys = append(keys, uniqueKey{m.Task.Namespace, m.Task.Kind, m.Task.UniqueKey})
-		}
-		if m.Op == task.Insert && m.Request.Key != "" {
-			keys = append(keys, requestKey{m.Task.Namespace, m.Request.Key})
-		}
-		at := floor
-		for _, k := range keys {
-			at = max(at, after[k])
-		}
+		at := max(floor, after.of(m))
 		if m.Op == task.PutSignal {
 			// Those to one task are written together, in their order.
-			if last, ok := signalled[m.Task.ID]; ok && last >= floor && last+1 == after[m.Task.ID] {
+			if last, ok := signalled[m.Task.ID]; ok && last >= floor && last+1 == after.tasks[m.Task.ID] {
 				at = last
 			}
 			signalled[m.Task.ID] = at
 		}
 		if m.Op == task.Insert {
 			for _, id := range m.Task.DependsOn {
-				at = max(at, after[id])
+				at = max(at, after.tasks[id])
 			}
 		}
 		if m.Op == task.Delete || m.Op >= task.SetQueue && m.Op != task.PutSignal || m.Guard.State.Terminal() {
@@ -109,9 +107,7 @@ func rounds(ms []task.Mutation, checks []task.Outcome) (all []round) {
 		for len(all) <= at {
 			all = append(all, round{})
 		}
-		for _, k := range keys {
-			after[k] = at + 1
-		}
+		after.put(m, at+1)
 		r := &all[at]
 		switch {
 		case m.Op == task.Insert:
@@ -129,6 +125,45 @@ func rounds(ms []task.Mutation, checks []task.Outcome) (all []round) {
 		}
 	}
 	return all
+}
+
+// lineup says into which round at the earliest a mutation may go that has to do with a
+// task, a unique key or the key of a request.
+type lineup struct {
+	tasks    map[task.ID]int
+	unique   map[namedKey]int
+	requests map[requestKey]int
+}
+
+func uniqueOf(m *task.Mutation) namedKey {
+	return namedKey{m.Task.Namespace, m.Task.Kind, m.Task.UniqueKey}
+}
+
+func (l *lineup) of(m *task.Mutation) int {
+	at := l.tasks[m.Task.ID]
+	if m.Task.UniqueKey != "" {
+		at = max(at, l.unique[uniqueOf(m)])
+	}
+	if m.Op == task.Insert && m.Request.Key != "" {
+		at = max(at, l.requests[requestOf(m)])
+	}
+	return at
+}
+
+func (l *lineup) put(m *task.Mutation, at int) {
+	l.tasks[m.Task.ID] = at
+	if m.Task.UniqueKey != "" {
+		if l.unique == nil {
+			l.unique = map[namedKey]int{}
+		}
+		l.unique[uniqueOf(m)] = at
+	}
+	if m.Op == task.Insert && m.Request.Key != "" {
+		if l.requests == nil {
+			l.requests = map[requestKey]int{}
+		}
+		l.requests[requestOf(m)] = at
+	}
 }
 
 // appending is one Append in its transaction.

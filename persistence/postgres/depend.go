@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"bytes"
 	"context"
 	"slices"
 
@@ -21,8 +20,8 @@ const (
 	knownIDs    = "SELECT id FROM troupe.tasks WHERE id = ANY($1::uuid[])"
 	insertEdges = `INSERT INTO troupe.edges (parent, child, strict, done)
 		SELECT u.* FROM unnest($1::uuid[], $2::uuid[], $3::boolean[], $4::smallint[]) AS u`
-	markEdges = `UPDATE troupe.edges e SET done = CASE WHEN e.strict AND u.failed THEN 2 ELSE 1 END
-		FROM unnest($1::uuid[], $2::boolean[]) AS u(parent, failed) WHERE e.parent = u.parent AND e.done = 0 RETURNING e.parent`
+	markEdges = `UPDATE troupe.edges SET done = CASE WHEN strict AND parent = ANY($2::uuid[]) THEN 2 ELSE 1 END
+		WHERE parent = ANY($1::uuid[]) AND done = 0 RETURNING parent`
 	dropEdges = "DELETE FROM troupe.edges WHERE child = ANY($1::uuid[])"
 	standing  = `SELECT m.child, (SELECT count(*) FROM troupe.edges e WHERE e.child = m.child AND e.done = 0),
 			(SELECT e.parent FROM troupe.edges e WHERE e.child = m.child AND e.done = 2 ORDER BY e.parent LIMIT 1)
@@ -135,8 +134,7 @@ func (a *appending) depend(ctx context.Context, which []int, written map[task.ID
 // settle has the edges of tasks seen to that were saved: just before the commit,
 // in its round trip.
 func (a *appending) settle(which []int, written map[task.ID]bool) {
-	var ended, moved []task.ID
-	var failed []bool
+	var ended, failed, moved []task.ID
 	places := map[task.ID]int{}
 	for _, i := range which {
 		m := &a.ms[i]
@@ -148,19 +146,17 @@ func (a *appending) settle(which []int, written map[task.ID]bool) {
 		}
 		if m.Task.State.Terminal() {
 			places[m.Task.ID] = i
-			ended = append(ended, m.Task.ID)
+			if ended = append(ended, m.Task.ID); m.Task.State != task.Succeeded {
+				failed = append(failed, m.Task.ID)
+			}
 		}
-	}
-	slices.SortFunc(ended, func(x, y task.ID) int { return bytes.Compare(x[:], y[:]) })
-	for _, id := range ended {
-		failed = append(failed, a.ms[places[id]].Task.State != task.Succeeded)
 	}
 	a.last = append(a.last, func(b *pgx.Batch) {
 		if len(moved) > 0 {
 			b.Queue(dropEdges, uuids(moved))
 		}
 		if len(ended) > 0 {
-			each(b.Queue(markEdges, uuids(ended), failed), func(r pgx.Rows) error {
+			each(b.Queue(markEdges, uuids(ended), uuids(failed)), func(r pgx.Rows) error {
 				var id [16]byte
 				err := r.Scan(&id)
 				a.out[places[id]].Settles = true

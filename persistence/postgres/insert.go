@@ -16,11 +16,11 @@ import (
 const (
 	// Those that live go to where they are by its name: to find the partition of each
 	// takes a fourth of an insert.
-	insertLive  = insertInto + "troupe.tasks_live" + newTasks
-	insertTasks = insertInto + "troupe.tasks" + newTasks
-	insertInto  = `WITH base AS MATERIALIZED (SELECT nextval('troupe.arrivals') AS n),
-		made AS (INSERT INTO `
-	newTasks = ` (n, id, namespace, state, holder, attempt, logged, lane, rank, wake_at, created,
+	insertLive  = newPlaces + ", made AS (INSERT INTO troupe.tasks_live" + newTasks + orNothing
+	insertTasks = newPlaces + ", made AS (INSERT INTO troupe.tasks" + newTasks + orNothing
+	insertFresh = newPlaces + " INSERT INTO troupe.tasks_live" + newTasks
+	newPlaces   = "WITH base AS MATERIALIZED (SELECT nextval('troupe.arrivals') AS n)"
+	newTasks    = ` (n, id, namespace, state, holder, attempt, logged, lane, rank, wake_at, created,
 				finished, queue, kind, batch, unique_key, life, spec, payload, checkpoint, result, birth, bytes)
 			SELECT base.n + u.place, u.id, u.namespace, u.state, u.holder, u.attempt, u.logged, nullif(u.lane, 0),
 				CASE WHEN u.lane <> 0 THEN u.rank END, nullif(u.wake_at, 0), u.created,
@@ -30,9 +30,8 @@ const (
 				$8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::text[], $14::text[], $15::uuid[],
 				$16::text[], $17::bytea[], $18::bytea[], $19::bytea[], $20::bytea[], $21::bytea[], $22::bytea[], $23::bigint[])
 			AS u(place, id, namespace, state, holder, attempt, logged, lane, rank, wake_at, created, finished, queue, kind,
-				batch, unique_key, life, spec, payload, checkpoint, result, birth, bytes)
-			ON CONFLICT DO NOTHING RETURNING id)
-		SELECT id FROM made`
+				batch, unique_key, life, spec, payload, checkpoint, result, birth, bytes)`
+	orNothing    = " ON CONFLICT DO NOTHING RETURNING id) SELECT id FROM made"
 	insertLabels = `INSERT INTO troupe.labels (namespace, key, value, created, task)
 		SELECT u.* FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::uuid[]) AS u(namespace, key, value, created, task)`
 	// endedBefore is asked behind an insert: an id that was taken until just now
@@ -59,6 +58,22 @@ func (a *appending) queueInserts(b *pgx.Batch, which []int, note func(pgx.Rows) 
 	if len(which) == 0 {
 		return
 	}
+	text := insertLive
+	if slices.ContainsFunc(which, func(i int) bool { return a.ms[i].Task.State.Terminal() }) {
+		text = insertTasks
+	}
+	rows := a.newRows(which)
+	each(a.queue(b, text, rows...), note)
+	each(a.queue(b, endedBefore, rows[1]), func(r pgx.Rows) error {
+		var id [16]byte
+		err := r.Scan(&id)
+		*twice = append(*twice, id)
+		return err
+	})
+}
+
+// newRows is what newTasks is given.
+func (a *appending) newRows(which []int) []column {
 	n := len(which)
 	places := make(map[int]int64, n)
 	for at, i := range which {
@@ -69,15 +84,15 @@ func (a *appending) queueInserts(b *pgx.Batch, which []int, note func(pgx.Rows) 
 	which = slices.SortedStableFunc(slices.Values(which), func(i, j int) int {
 		return cmp.Compare(a.ms[i].Task.UniqueKey, a.ms[j].Task.UniqueKey)
 	})
-	id, batch := make([]pgtype.UUID, n), make([]pgtype.UUID, n)
-	ints := make([]int64, 11*n)
-	column := func(c int) []int64 { return ints[c*n : (c+1)*n : (c+1)*n] }
-	place, state, holder, attempt, logged := column(0), column(1), column(2), column(3), column(4)
-	lane, rank, wake, created, done := column(5), column(6), column(7), column(8), column(9)
-	brings := column(10)
-	texts := make([]string, 4*n)
-	namespace, queue, kind, uniqueKey := texts[:n], texts[n:2*n], texts[2*n:3*n], texts[3*n:]
-	bodies := make([][]byte, 6*n)
+	id, batch := make(uuidColumn, n), make(uuidColumn, n)
+	ints := make(int8Column, 11*n)
+	numbers := func(c int) int8Column { return ints[c*n : (c+1)*n : (c+1)*n] }
+	place, state, holder, attempt, logged := numbers(0), numbers(1), numbers(2), numbers(3), numbers(4)
+	lane, rank, wake, created, done := numbers(5), numbers(6), numbers(7), numbers(8), numbers(9)
+	brings := numbers(10)
+	words := make(textColumn, 4*n)
+	namespace, queue, kind, uniqueKey := words[:n], words[n:2*n], words[2*n:3*n], words[3*n:]
+	bodies := make(byteaColumn, 6*n)
 	life, spec, payload := bodies[:n], bodies[n:2*n], bodies[2*n:3*n]
 	checkpoint, result, birth := bodies[3*n:4*n], bodies[4*n:5*n], bodies[5*n:]
 	for at, i := range which {
@@ -92,18 +107,10 @@ func (a *appending) queueInserts(b *pgx.Batch, which []int, note func(pgx.Rows) 
 		payload[at], checkpoint[at], result[at] = orNull(k.Payload), orNull(k.Checkpoint), orNull(k.Result)
 		birth[at], brings[at] = codec.Segment(a.ms[i].Events), a.ms[i].Bytes()
 	}
-	text := insertLive
-	if slices.ContainsFunc(which, func(i int) bool { return a.ms[i].Task.State.Terminal() }) {
-		text = insertTasks
+	return []column{
+		place, id, namespace, state, holder, attempt, logged, lane, rank, wake, created, done,
+		queue, kind, batch, uniqueKey, life, spec, payload, checkpoint, result, birth, brings,
 	}
-	each(b.Queue(text, place, id, namespace, state, holder, attempt, logged, lane, rank, wake, created, done,
-		queue, kind, batch, uniqueKey, life, spec, payload, checkpoint, result, birth, brings), note)
-	each(b.Queue(endedBefore, id), func(r pgx.Rows) error {
-		var id [16]byte
-		err := r.Scan(&id)
-		*twice = append(*twice, id)
-		return err
-	})
 }
 
 // inserted sees to what else belongs to the tasks that were made, and finds out

@@ -142,6 +142,7 @@ func configure(url string) (*pgxpool.Config, error) {
 			_ = c.PgConn().Conn().Close()
 		}
 	}
+	config.AfterConnect = teachColumns
 	c := config.ConnConfig
 	if c.ValidateConnect == nil {
 		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite

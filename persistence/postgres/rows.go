@@ -84,8 +84,8 @@ func orNull(b []byte) []byte {
 // uuid gives NULL for the zero id.
 func uuid(id task.ID) pgtype.UUID { return pgtype.UUID{Bytes: id, Valid: !id.IsZero()} }
 
-func uuids(ids []task.ID) []pgtype.UUID {
-	all := make([]pgtype.UUID, len(ids))
+func uuids(ids []task.ID) uuidColumn {
+	all := make(uuidColumn, len(ids))
 	for i, id := range ids {
 		all[i] = uuid(id)
 	}

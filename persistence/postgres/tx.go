@@ -23,11 +23,14 @@ type tx struct {
 	conn   *pgxpool.Conn
 	begin  string
 	begun  bool
+	simple bool    // each of its statements goes by keys, whatever is in the tables
+	fresh  bool    // a key that is taken is no reason to start over
 	writer *writer // of a transaction that writes
 	counts map[count]int64
 	growth map[string]int64   // of the bytes kept, by namespace
 	limits *limits            // nil: none are locked
 	last   []func(*pgx.Batch) // goes out with the commit
+	room   int                // that the columns of the next batch take
 	// results is what tasks that succeeded leave to others.
 	results map[cached]*task.Task
 }
@@ -40,9 +43,11 @@ func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseco
 
 // settings are those of every transaction. A plan that is kept was made for tables
 // as they were then, mostly empty, and scans them when they are full; and compiling
-// a statement takes longer than any of ours runs.
+// a statement takes longer than any of ours runs. Where all go by keys, plans are kept
+// that do, and cannot do otherwise: to plan is half of what a short transaction costs.
 const settings = `SELECT set_config('statement_timeout', $1, true), set_config('idle_in_transaction_session_timeout', $2, true),
-	set_config('plan_cache_mode', 'force_custom_plan', true), set_config('jit', 'off', true)`
+	set_config('plan_cache_mode', $3, true), set_config('enable_seqscan', $4, true), set_config('enable_hashjoin', $4, true),
+	set_config('enable_mergejoin', $4, true), set_config('jit', 'off', true)`
 
 // batch starts a round trip; what is queued in it goes out with send.
 func (t *tx) batch() *pgx.Batch {
@@ -54,13 +59,22 @@ func (t *tx) batch() *pgx.Batch {
 	b.Queue(t.begin)
 	// What is cut off in the middle of a transaction must not go on for long, nor
 	// keep its locks: others wait for them who take over what a dead node held.
-	b.Queue(settings,
-		milliseconds(t.store.patience), milliseconds(min(t.store.patience, abandoned)))
+	plans, scans := "force_custom_plan", "on"
+	if t.simple {
+		plans, scans = "force_generic_plan", "off"
+	}
+	b.Queue(settings, milliseconds(t.store.patience), milliseconds(min(t.store.patience, abandoned)), plans, scans)
 	return b
 }
 
 // send sends a batch and sees to its answers.
-func (t *tx) send(ctx context.Context, b *pgx.Batch) error { return t.conn.SendBatch(ctx, b).Close() }
+func (t *tx) send(ctx context.Context, b *pgx.Batch) error {
+	if t.room > 0 {
+		t.conn.Conn().PgConn().Frontend().Send(room(t.room + headRoom))
+		t.room = 0
+	}
+	return t.conn.SendBatch(ctx, b).Close()
+}
 
 // query sends one statement and gives each row of its answer to f.
 func (t *tx) query(ctx context.Context, text string, args []any, f func(pgx.Rows) error) error {
@@ -208,7 +222,7 @@ func (s *Store) transact(ctx context.Context, begin string, f func(*tx) error) e
 // commit ends the transaction. If the connection breaks meanwhile, the server is
 // asked what became of it, for as long as the caller will wait.
 func (t *tx) commit(ctx, within context.Context) error {
-	if !t.begun {
+	if !t.begun && len(t.last) == 0 {
 		return nil
 	}
 	b := t.batch()
@@ -222,7 +236,10 @@ func (t *tx) commit(ctx, within context.Context) error {
 	t.writer.sign(b)
 	b.Queue("COMMIT")
 	err := t.send(within, b)
-	if err == nil || !severed(err) && within.Err() == nil {
+	switch {
+	case t.fresh && sqlState(err) == "23505":
+		return errTaken // not overtaken: it would be so again
+	case err == nil || !severed(err) && within.Err() == nil:
 		return err
 	}
 	return t.store.fate(ctx, t.writer, err)

@@ -48,9 +48,11 @@ func (s *Store) returnWriter(w *writer) {
 	}
 }
 
+const signWriter = "UPDATE troupe.writers SET last = $2, used = clock_timestamp() WHERE id = $1"
+
 // sign has the transaction leave its mark.
 func (w *writer) sign(b *pgx.Batch) {
-	b.Queue("UPDATE troupe.writers SET last = $2, used = clock_timestamp() WHERE id = $1", w.id, w.next)
+	b.Queue(signWriter, w.id, w.next)
 }
 
 // fate finds out what became of a writer's transaction whose commit was not

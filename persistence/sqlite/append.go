@@ -8,6 +8,9 @@ import (
 	"github.com/troupe-run/troupe/runtime/task"
 )
 
+// Writers implements [task.Store]: a file has one.
+func (s *Store) Writers() int { return 1 }
+
 // Append implements [task.Store].
 func (s *Store) Append(ctx context.Context, ms []task.Mutation) ([]task.Outcome, error) {
 	if len(ms) == 0 {

@@ -147,6 +147,9 @@ func (s *suite) append(ms ...task.Mutation) []task.Outcome {
 // ok is append where all must hold and make something new.
 func (s *suite) ok(ms ...task.Mutation) {
 	s.Helper()
+	for i := range ms {
+		ms[i].Fresh = ms[i].Op == task.Insert // or it is not ok
+	}
 	for i, o := range s.append(ms...) {
 		if o.Err != nil || o.Existing != nil {
 			s.Fatalf("mutation %d: %+v", i, o)

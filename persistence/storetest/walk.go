@@ -123,8 +123,10 @@ func (w *walker) birth(rt *rapid.T) task.Mutation {
 		Resources: task.Resources{"slots": pick[task.Quantity](rt, "slots", 0, 1000)}, MaxAttempts: 2, Retry: task.DefaultRetry,
 		UniqueKey: pick(rt, "unique", "", "", "u", "v"),
 	}
+	fresh := true
 	switch rapid.IntRange(0, 9).Draw(rt, "spice") {
 	case 0:
+		fresh = false
 		s.ID = id(rapid.IntRange(1, w.born).Draw(rt, "again"))
 	case 1:
 		s.RunAt = w.now.Add(time.Minute)
@@ -140,6 +142,7 @@ func (w *walker) birth(rt *rapid.T) task.Mutation {
 		s.Payload = json.RawMessage(fmt.Sprintf("%2000d", w.born))
 	}
 	m := insertion(task.New(s, w.now, pick[task.Incarnation](rt, "holder", 0, 0, 1, 2)))
+	m.Fresh = fresh
 	if rapid.IntRange(0, 3).Draw(rt, "asked") == 0 {
 		m.Request = task.Request{
 			Key: pick(rt, "key", "k", "l"), Hash: [32]byte{pick[byte](rt, "hash", 1, 1, 2)}, Expires: w.now.Add(time.Minute),

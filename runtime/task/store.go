@@ -28,6 +28,10 @@ type Store interface {
 	// [Mutation.Keeps] says of is kept for Result until [Task.ResultExpires].
 	Append(ctx context.Context, ms []Mutation) ([]Outcome, error)
 
+	// Writers is how many calls of Append go on at the same time. With 1, one waits until
+	// the other is over.
+	Writers() int
+
 	// Claim makes q.Holder the holder of up to q.Limit queued tasks that nobody
 	// holds, lowest rank first over all lanes not left out and that [Claim.May] lets it take
 	// of, and returns them in that order. Before that it calls parked tasks for which there is room.
@@ -117,6 +121,7 @@ type Mutation struct {
 	Forget     bool        // Save: the task's memos and signals go
 	Signal     Signal      // PutSignal: to the task of this id and namespace
 	Request    Request     // Insert: the caller's idempotency key, if it gave one
+	Fresh      bool        // Insert: its id was made for it, so no other task has it
 	Known      bool        // Insert: only if the task is there already, under its id or a key; else [ErrNotFound]
 	Queue      QueueChange // SetQueue
 	Pool       PoolChange  // SetPool
