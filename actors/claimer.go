@@ -246,7 +246,7 @@ func (c *claimer) admit(ctx actor.Context, msg admit) {
 			step.Task.Holder = c.node.incarnation
 			c.took(&step.Task)
 		}
-		ms[i] = task.Mutation{Op: task.Insert, Task: step.Task, Events: step.Events, Request: sub.Request}
+		ms[i] = task.Mutation{Op: task.Insert, Task: step.Task, Events: step.Events, Request: sub.Request, Fresh: !sub.Named}
 	}
 	ctx.RequestWithCustomSender(c.node.journal, submit{ms: ms}, ctx.Sender())
 	if over > 0 {

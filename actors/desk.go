@@ -59,7 +59,7 @@ func (d *desk) run(ctx context.Context, job *Job) (json.RawMessage, error) {
 	}
 	key := attemptKey{job.Task.ID, job.Task.Attempt}
 	e := &errand{
-		desk: d, row: job.Task, steps: steps, calls: make(chan errandCall, mostCalls),
+		desk: d, row: *job.Task, steps: steps, calls: make(chan errandCall, mostCalls),
 		ref:  task.AttemptRef{Task: key.id, Attempt: key.attempt, Token: d.node.token(key, d.worker)},
 		done: make(chan struct{}), lost: make(chan struct{}),
 	}

@@ -83,7 +83,7 @@ func (h *holder) ready(t *task.Task) ready {
 
 // keepSpare is how many actors are kept that speak for nobody. To make one for each task
 // and to stop it is a tenth of what a short task costs.
-const keepSpare = 256
+const keepSpare = 1024
 
 // speak gives a task an actor.
 func (h *holder) speak(ctx actor.Context, r role) (pid *actor.PID) {

@@ -31,7 +31,7 @@ var (
 // Job is one attempt as its handler sees it. Its methods may be called from
 // any goroutine until the handler returns.
 type Job struct {
-	Task task.Task // as it was started; Attempt is this attempt's number
+	Task *task.Task // as it was started, not to be changed; Attempt is this attempt's number
 
 	store   task.Store
 	now     func() time.Time

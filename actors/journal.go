@@ -31,7 +31,9 @@ const commitRetry = 250 * time.Millisecond
 const complainEvery = 10 * time.Second
 
 // journal is the one writer: while a transaction commits, the next batch
-// gathers. Whoever asked is answered after the commit.
+// gathers. Whoever asked is answered after the commit. Where the store can, new tasks that
+// this node will hold are written at the same time as all else: nobody has them yet, so
+// nothing else can be said of them before they are answered.
 //
 // Two writes of the same task that meet in one gathering become one. A lazy one waits
 // a while for the other. So the start of an attempt that ends soon costs no write of
@@ -46,16 +48,25 @@ type journal struct {
 
 // ledger is what the journal has taken over and not yet answered.
 type ledger struct {
-	gathering  *batch
-	committing *batch   // with the store now, or waiting to be tried again
+	births     *line    // of new tasks; the same as writes where the store takes one batch at a time
+	writes     *line    // of all else
 	spare      []*batch // those before, emptied: their memory serves the next
-	broken     bool     // the store refused the last commit, and it holds saves
+	broken     bool     // the store refused the last commit of writes, and it holds saves
 	complained time.Time
 	flushers   []*actor.PID
 	lazy       map[task.ID]lazyWrite
 	due        queue[lazyWrite] // the same in order, with those that wait no more
 	timed      bool             // lazyDue is to come
 }
+
+// line is one batch after the other.
+type line struct {
+	gathering  *batch
+	committing *batch // with the store now, or waiting to be tried again
+}
+
+// idle says whether all that was gathered is settled.
+func (l *line) idle() bool { return l.committing == nil && len(l.gathering.ms) == 0 }
 
 // lazyWrite is a write that waits for the next one of its task.
 type lazyWrite struct {
@@ -75,7 +86,8 @@ type batch struct {
 // owed is who wants to know what became of a mutation: either the senders of
 // writes, or one of the submissions of a caller.
 type owed struct {
-	acks  []ack
+	ack   ack
+	more  []ack // of writes that became one with this
 	reply *reply
 	index int // into reply.results
 }
@@ -83,6 +95,12 @@ type owed struct {
 type ack struct {
 	pid   *actor.PID
 	token uint64
+}
+
+func (a ack) tell(ctx actor.Context, out task.Outcome) {
+	if a.pid != nil {
+		ctx.Send(a.pid, wrote{token: a.token, outcome: out})
+	}
 }
 
 // reply collects the answers to one submit, whose tasks may be spread over
@@ -94,7 +112,10 @@ type reply struct {
 }
 
 func newJournal(n *Node) actor.Producer {
-	l := &ledger{gathering: newBatch(), lazy: map[task.ID]lazyWrite{}}
+	l := &ledger{writes: &line{gathering: newBatch()}, lazy: map[task.ID]lazyWrite{}}
+	if l.births = l.writes; n.cfg.Store.Writers() > 1 {
+		l.births = &line{gathering: newBatch()}
+	}
 	return func() actor.Actor { return &journal{node: n, log: n.log, ledger: l} }
 }
 
@@ -106,7 +127,7 @@ func (j *journal) Receive(ctx actor.Context) {
 	case *actor.Started:
 		j.commit(ctx) // after a crash: what had been gathered
 	case write:
-		o := owed{acks: []ack{{pid: ctx.Sender(), token: msg.token}}}
+		o := owed{ack: ack{pid: ctx.Sender(), token: msg.token}}
 		if j.broken && refusable(msg.m) {
 			j.answer(ctx, msg.m, o, task.Outcome{Err: task.ErrUnavailable})
 			return
@@ -129,7 +150,7 @@ func (j *journal) Receive(ctx actor.Context) {
 	case committed:
 		j.committed(ctx, msg)
 	case retryCommit:
-		j.store(ctx)
+		j.store(ctx, j.writes)
 	case flush:
 		j.flushers = append(j.flushers, ctx.Sender())
 		j.commit(ctx)
@@ -139,13 +160,14 @@ func (j *journal) Receive(ctx actor.Context) {
 
 func (j *journal) submit(ctx actor.Context, msg submit) {
 	r := &reply{to: ctx.Sender(), results: make([]task.Submitted, len(msg.ms)), missing: len(msg.ms)}
+	l := j.lineOf(msg.ms)
 	for i := range msg.ms {
 		m, o := &msg.ms[i], owed{reply: r, index: i}
 		if j.broken {
 			j.answer(ctx, m, o, task.Outcome{Err: task.ErrUnavailable})
 			continue
 		}
-		j.gather(m, o)
+		l.gathering.add(m, o)
 	}
 	j.commit(ctx)
 }
@@ -197,7 +219,7 @@ func (j *journal) hurryDue(ctx actor.Context) {
 // gather adds a write to the coming batch, melting it into an earlier one of
 // the same task where one row and one segment can say both.
 func (j *journal) gather(next *task.Mutation, o owed) {
-	b := j.gathering
+	b := j.writes.gathering
 	if i, ok := b.byTask[next.Task.ID]; ok && melts(&b.ms[i], next) {
 		m, earlier := *next, &b.ms[i]
 		m.Guard = earlier.Guard
@@ -209,7 +231,7 @@ func (j *journal) gather(next *task.Mutation, o owed) {
 			m.Memos = nil
 		}
 		*earlier = m
-		b.owed[i].acks = append(b.owed[i].acks, o.acks...)
+		b.owed[i].more = append(append(b.owed[i].more, o.ack), o.more...)
 		return
 	}
 	b.add(next, o)
@@ -236,20 +258,38 @@ func size(m *task.Mutation) int {
 	return n
 }
 
-// commit hands the gathered batch to the store unless one is with it already.
-func (j *journal) commit(ctx actor.Context) {
-	if j.committing != nil {
-		return
+// lineOf is where new tasks gather that came in one call, and may depend on each other. One
+// that is not held may be claimed as soon as it is stored, and what follows is to be told
+// after its birth: so they go the same way.
+func (j *journal) lineOf(ms []task.Mutation) *line {
+	for i := range ms {
+		if ms[i].Task.Holder == 0 {
+			return j.writes
+		}
 	}
-	if j.hurryDue(ctx); len(j.gathering.ms) == 0 {
+	return j.births
+}
+
+// commit hands what was gathered to the store, unless a batch of the same line is with it
+// already.
+func (j *journal) commit(ctx actor.Context) {
+	if j.writes.committing == nil {
+		j.hurryDue(ctx)
+	}
+	j.advance(ctx, j.births)
+	j.advance(ctx, j.writes)
+}
+
+func (j *journal) advance(ctx actor.Context, l *line) {
+	if l.committing != nil || len(l.gathering.ms) == 0 {
 		return
 	}
 	after := newBatch()
 	if last := len(j.spare) - 1; last >= 0 {
 		after, j.spare = j.spare[last], j.spare[:last]
 	}
-	j.committing, j.gathering = j.gathering, j.gathering.split(after)
-	j.store(ctx)
+	l.committing, l.gathering = l.gathering, l.gathering.split(after)
+	j.store(ctx, l)
 }
 
 // split moves what does not fit in one transaction to the empty batch after it.
@@ -268,11 +308,11 @@ func (b *batch) split(after *batch) *batch {
 	return after
 }
 
-func (j *journal) store(ctx actor.Context) {
-	if j.committing == nil {
+func (j *journal) store(ctx actor.Context, l *line) {
+	if l.committing == nil {
 		return
 	}
-	b, self, root := j.committing, ctx.Self(), j.node.root
+	b, self, root := l.committing, ctx.Self(), j.node.root
 	j.node.metrics.batch.Observe(float64(len(b.ms)))
 	j.node.work(func(workCtx context.Context) {
 		began := time.Now()
@@ -283,15 +323,21 @@ func (j *journal) store(ctx actor.Context) {
 }
 
 func (j *journal) committed(ctx actor.Context, msg committed) {
-	if msg.batch != j.committing {
+	l := j.writes
+	if msg.batch == j.births.committing {
+		l = j.births
+	}
+	if msg.batch != l.committing {
 		return
 	}
 	if msg.err != nil {
-		j.failed(ctx, msg.err)
+		j.failed(ctx, l, msg.err)
 		return
 	}
-	j.broken = false
-	j.committing = nil
+	if l == j.writes {
+		j.broken = false
+	}
+	l.committing = nil
 	if !slices.ContainsFunc(msg.outcomes, comesAgain) { // else what comes goes first
 		j.commit(ctx) // the store has to do while we tell everybody
 	}
@@ -306,7 +352,7 @@ func (j *journal) committed(ctx actor.Context, msg committed) {
 // failed handles a store that kept nothing. What callers ask for is refused; they may
 // come again. What is said of tasks as they are cannot be refused: it is tried again
 // until it can be stored.
-func (j *journal) failed(ctx actor.Context, err error) {
+func (j *journal) failed(ctx actor.Context, l *line, err error) {
 	if now := time.Now(); now.Sub(j.complained) > complainEvery {
 		j.complained = now
 		j.log.Error("the store refuses writes", "error", err)
@@ -315,14 +361,15 @@ func (j *journal) failed(ctx actor.Context, err error) {
 	if errors.Is(err, task.ErrUnknown) {
 		why = task.ErrUnknown // the node ends before it could find out
 	}
-	j.committing = j.refuse(ctx, j.committing, why)
-	if len(j.committing.ms) == 0 {
-		j.committing = nil
+	l.committing = j.refuse(ctx, l.committing, why)
+	if len(l.committing.ms) == 0 {
+		l.committing = nil
 		j.commit(ctx)
 		j.answerFlush(ctx)
 		return
 	}
-	j.broken, j.gathering = true, j.refuse(ctx, j.gathering, task.ErrUnavailable)
+	j.broken = true
+	l.gathering = j.refuse(ctx, l.gathering, task.ErrUnavailable)
 	self, root := ctx.Self(), j.node.root
 	time.AfterFunc(commitRetry, func() { root.Send(self, retryCommit{}) })
 }
@@ -460,10 +507,9 @@ func (u *unheld) kinds() []string {
 }
 
 func (j *journal) answer(ctx actor.Context, m *task.Mutation, o owed, out task.Outcome) {
-	for _, a := range o.acks {
-		if a.pid != nil {
-			ctx.Send(a.pid, wrote{token: a.token, outcome: out})
-		}
+	o.ack.tell(ctx, out)
+	for _, a := range o.more {
+		a.tell(ctx, out)
 	}
 	if o.reply == nil {
 		return
@@ -485,7 +531,7 @@ func (j *journal) answer(ctx actor.Context, m *task.Mutation, o owed, out task.O
 }
 
 func (j *journal) answerFlush(ctx actor.Context) {
-	if j.committing != nil || len(j.gathering.ms)+len(j.lazy) > 0 {
+	if !j.births.idle() || !j.writes.idle() || len(j.lazy) > 0 {
 		return
 	}
 	for _, pid := range j.flushers {

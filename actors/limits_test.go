@@ -33,7 +33,7 @@ func newCrowd() *crowd {
 func (c *crowd) handler(d time.Duration, name func(task.Task) string) Handler {
 	return func(ctx context.Context, j *Job) (json.RawMessage, error) {
 		c.mu.Lock()
-		of := name(j.Task)
+		of := name(*j.Task)
 		c.now[of]++
 		c.most[of] = max(c.most[of], c.now[of])
 		c.ran[j.Task.ID]++

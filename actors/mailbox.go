@@ -43,6 +43,7 @@ type mailbox struct {
 	dispatcher actor.Dispatcher
 	log        *slog.Logger
 	panics     func()
+	turn       func() // process, made once: it is scheduled for about every message
 
 	scheduled atomic.Bool
 	suspended atomic.Bool
@@ -57,7 +58,11 @@ type mailbox struct {
 }
 
 func newMailbox(log *slog.Logger, panics func()) actor.MailboxProducer {
-	return func() actor.Mailbox { return &mailbox{log: log, panics: panics, credits: weights} }
+	return func() actor.Mailbox {
+		m := &mailbox{log: log, panics: panics, credits: weights}
+		m.turn = m.process
+		return m
+	}
 }
 
 func (m *mailbox) RegisterHandlers(i actor.MessageInvoker, d actor.Dispatcher) {
@@ -97,7 +102,7 @@ func (m *mailbox) PostSystemMessage(message any) {
 
 func (m *mailbox) schedule() {
 	if m.scheduled.CompareAndSwap(false, true) {
-		m.dispatcher.Schedule(m.process)
+		m.dispatcher.Schedule(m.turn)
 	}
 }
 

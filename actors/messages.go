@@ -242,7 +242,7 @@ type (
 		where task.Lane
 		pid   *actor.PID
 	}
-	changed  struct{} // from itself: what the claimer is to hear
+	changed  struct{} // from itself: there is room, and something for the claimer to hear
 	withdraw struct{ id task.ID }
 	release  struct {
 		id   task.ID
@@ -376,4 +376,3 @@ func (claimed) lane() lane       { return control }
 func (tended) lane() lane        { return control }
 func (load) lane() lane          { return completion }
 func (poll) lane() lane          { return background }
-func (changed) lane() lane       { return background }

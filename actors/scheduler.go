@@ -19,7 +19,8 @@ type scheduler struct {
 	breakers map[queueName]*breaker // of kinds that have failed
 	delta    map[task.Lane]int      // waiting that came and went since the claimer was told
 	begun    int
-	freed    bool // room was given back since
+	freed    bool // room was given back since, for others
+	released bool // tokens were, which have not been given out again
 
 	reporting bool // it is about to be told
 
@@ -142,6 +143,7 @@ func (s *scheduler) expect(e schedule.Entry) schedule.Entry {
 
 // dispatch starts everything that can start now.
 func (s *scheduler) dispatch(ctx actor.Context) {
+	s.released = false
 	var resting []start // that have no actor yet
 	for {
 		entry, ok := s.core.Next(s.node.now())
@@ -170,17 +172,20 @@ func (s *scheduler) dispatch(ctx actor.Context) {
 	s.report(ctx)
 }
 
-// report sees to it that the claimer hears of what has changed: once, behind all that
-// has come here by now.
+// report sees to it that what was given back goes to who waits, and that the claimer
+// hears of what has changed: once, behind all that has come here by now.
 func (s *scheduler) report(ctx actor.Context) {
-	if (len(s.delta) > 0 || s.freed) && !s.reporting {
+	if (len(s.delta) > 0 || s.freed || s.released) && !s.reporting {
 		s.reporting = true
 		ctx.Send(ctx.Self(), changed{})
 	}
 }
 
-// changed tells the claimer, one message however much it was.
+// changed starts what can start now, and tells the claimer, one message however much it was.
 func (s *scheduler) changed(ctx actor.Context) {
+	if s.released {
+		s.dispatch(ctx)
+	}
 	s.reporting = false
 	if len(s.delta) == 0 && !s.freed {
 		return
@@ -248,8 +253,8 @@ func (s *scheduler) release(ctx actor.Context, msg release) {
 	if s.core.Release(schedule.ID(msg.id), s.node.now()) {
 		delete(s.tasks, msg.id)
 		s.freeOf(t.worker)
-		s.freed = s.core.Contending() == 0 && s.node.others.Load() > 0
-		s.dispatch(ctx)
+		s.freed, s.released = s.core.Contending() == 0 && s.node.others.Load() > 0, true
+		s.report(ctx)
 		if r := s.node.remote(t.worker); r != nil && r.free.Load() > 0 && s.node.others.Load() > 0 {
 			ctx.Send(s.node.claimer, workerFree{}) // what it serves may be left to others
 		}

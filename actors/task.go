@@ -116,11 +116,12 @@ func newTaskActor(n *Node, r role) func() actor.Actor {
 }
 
 // play begins a role. Of what came before only the numbers of timers go on, which tell
-// late ticks from those to come.
+// late ticks from those to come, and some memory.
 func (a *taskActor) play(restarted bool) {
 	t := a.role.task
 	*a = taskActor{
-		node: a.node, role: a.role, row: *t, disk: t, lane: t.Lane(), restarted: restarted, log: newEventLog(t.Cursor), gens: a.gens,
+		node: a.node, role: a.role, row: *t, disk: t, lane: t.Lane(), restarted: restarted, log: a.log.anew(t.Cursor), gens: a.gens,
+		writes: a.writes[:0],
 	}
 }
 
@@ -268,6 +269,14 @@ func (a *taskActor) handler() (h Handler, where string) {
 	return nil, ""
 }
 
+// latest is the row as it was last written, if not stored yet.
+func (a *taskActor) latest() *task.Task {
+	if last := len(a.writes) - 1; last >= 0 {
+		return a.writes[last].row
+	}
+	return a.disk
+}
+
 // windowBytes is how far an attempt's output may be ahead of the disk.
 const windowBytes = 1 << 20
 
@@ -280,7 +289,7 @@ func (a *taskActor) run(ctx actor.Context, h Handler) {
 	a.node.metrics.delay.Observe(a.began.Sub(a.row.Ready).Seconds())
 	limits := a.node.cfg.Limits
 	ctx.Send(a.node.workers, run{handler: h, task: ctx.Self(), job: &Job{
-		Task: a.row, store: a.node.cfg.Store, now: a.node.now, limits: limits, redact: a.node.cfg.Redact,
+		Task: a.latest(), store: a.node.cfg.Store, now: a.node.now, limits: limits, redact: a.node.cfg.Redact,
 		notes: a.notes, memory: &recollection{most: limits.Memos},
 		quota: a.quota, voices: &a.node.voices, event: limits.Event, value: limits.Result,
 	}})
@@ -377,7 +386,7 @@ func (a *taskActor) wrote(ctx actor.Context, msg wrote) {
 		return // of an earlier instance
 	}
 	w := a.writes[0]
-	a.writes = a.writes[1:]
+	a.writes = slices.Delete(a.writes, 0, 1)
 	switch {
 	case errors.Is(msg.outcome.Err, task.ErrParked):
 		a.node.taken(msg.outcome.Limit)

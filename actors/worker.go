@@ -21,8 +21,9 @@ type workers struct {
 	runs map[task.ID]*actor.PID
 }
 
-// keepFree is how many idle workers are kept for the next attempts.
-const keepFree = 256
+// keepFree is how many idle workers are kept for the next attempts: as many as run at once
+// as a rule.
+const keepFree = 1024
 
 // Receive implements [actor.Actor].
 func (w *workers) Receive(ctx actor.Context) {
