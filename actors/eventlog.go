@@ -116,7 +116,7 @@ func sharedFrames(events []logged) []*task.Frame {
 	for i := range events {
 		e := &events[i]
 		if e.frame == nil {
-			e.frame = &task.Frame{Kind: task.Happened, Topic: "task:" + e.Task.String(), Event: e.Event}
+			e.frame = frameOf(e.Event)
 		}
 		frames[i] = e.frame
 	}
@@ -132,6 +132,10 @@ func (l *eventLog) precede(e task.Event) {
 	l.events = slices.Insert(l.events, 0, logged{Event: e})
 	l.bytes += len(e.Data)
 	l.base = task.Cursor{}
+}
+
+func frameOf(e task.Event) *task.Frame {
+	return &task.Frame{Kind: task.Happened, Topic: "task:" + e.Task.String(), Event: e}
 }
 
 // show sends what may be seen now to everybody who watches.

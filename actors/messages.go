@@ -337,10 +337,10 @@ type (
 		broken bool // instead: some may be missing, begin with a new view
 	}
 	feedsBroken struct{}
-	page        struct {
+	page        struct { // shared: nothing in it is to be changed
 		gen    uint64
-		task   task.Task
-		events []task.Event
+		task   *task.Task
+		frames []*task.Frame
 		err    error
 	}
 	look   struct{ gen uint64 }

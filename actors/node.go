@@ -84,6 +84,7 @@ type Node struct {
 	end        context.CancelFunc
 	running    sync.WaitGroup // goroutines of work
 	crew       *crew
+	pages      *pages
 	dispatcher *dispatcher
 
 	tokens       atomic.Uint64 // names writes to the journal
@@ -157,6 +158,7 @@ func launch(ctx context.Context, cfg Config, m *metrics) (_ *Node, err error) {
 		handlers: map[string]Handler{}, roster: roster{workers: map[string]*remoteWorker{}}, tokenKey: cfg.TokenKey,
 		admission: newAdmission(cfg.MaxQueued), budgets: budgets{kinds: map[queueName]*task.Retries{}},
 	}
+	n.pages = newPages(n)
 	n.life, n.end = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {

@@ -268,14 +268,7 @@ func (s *session) read(ctx actor.Context, sub *subscription) {
 		})
 		return
 	}
-	n.work(func(workCtx context.Context) {
-		t, err := n.cfg.Store.Task(workCtx, topic.Namespace, topic.Task)
-		var events []task.Event
-		if err == nil && after.Before(t.Cursor) {
-			events, err = n.cfg.Store.Events(workCtx, topic.Namespace, topic.Task, after, pageEvents)
-		}
-		n.root.Send(self, page{gen: gen, task: t, events: events, err: err})
-	})
+	n.pages.read(place{topic.Namespace, topic.Task, after}, reader{self, gen})
 }
 
 // page offers what the log has behind the cursor. At its end the subscription
@@ -296,23 +289,19 @@ func (s *session) page(ctx actor.Context, sub *subscription, msg page) {
 		return
 	}
 	if !msg.task.Cursor.Before(sub.at) {
-		s.snapshot(sub, &msg.task) // else its actor must say whether there is such a cursor
+		s.snapshot(sub, msg.task) // else its actor must say whether there is such a cursor
 	}
 	sub.end = task.Cursor{}
 	if msg.task.State.Terminal() {
 		sub.end = msg.task.Cursor
 	}
-	if len(msg.events) > 0 {
-		if first := msg.events[0].Cursor; msg.task.LostBetween(sub.at, first) &&
+	if len(msg.frames) > 0 {
+		if first := msg.frames[0].Event.Cursor; msg.task.LostBetween(sub.at, first) &&
 			!s.out.Offer(&task.Frame{Kind: task.Gap, Topic: sub.name, First: first}) {
 			s.lag(ctx, sub)
 			return
 		}
-		page := make([]*task.Frame, len(msg.events))
-		for i, e := range msg.events {
-			page[i] = &task.Frame{Kind: task.Happened, Topic: sub.name, Event: e}
-		}
-		s.deliver(ctx, sub, page)
+		s.deliver(ctx, sub, msg.frames)
 		if sub.phase == reading {
 			s.read(ctx, sub)
 		}
@@ -326,7 +315,7 @@ func (s *session) page(ctx actor.Context, sub *subscription, msg page) {
 	case msg.task.Holder == s.node.incarnation:
 		s.lookIn(ctx, sub, lookAgain) // just claimed, and its actor not there yet
 	case msg.task.Holder != 0 && s.node.others.Load() > 0:
-		sub.far, sub.row = true, &msg.task
+		sub.far, sub.row = true, msg.task
 		ctx.Request(s.node.peers, farWatch{
 			to: msg.task.Holder, id: sub.topic.Task,
 			msg: watch{namespace: s.namespace, after: sub.at, gen: s.next(sub, asking)},
