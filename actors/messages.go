@@ -293,6 +293,7 @@ type (
 	run struct {
 		job     *Job
 		handler Handler
+		away    bool // it only hands the job to a worker elsewhere
 		task    *actor.PID
 	}
 	abort struct {

@@ -288,7 +288,7 @@ func (a *taskActor) run(ctx actor.Context, h Handler) {
 	}
 	a.node.metrics.delay.Observe(a.began.Sub(a.row.Ready).Seconds())
 	limits := a.node.cfg.Limits
-	ctx.Send(a.node.workers, run{handler: h, task: ctx.Self(), job: &Job{
+	ctx.Send(a.node.workers, run{handler: h, away: a.worker != "", task: ctx.Self(), job: &Job{
 		Task: a.latest(), store: a.node.cfg.Store, now: a.node.now, limits: limits, redact: a.node.cfg.Redact,
 		notes: a.notes, memory: &recollection{most: limits.Memos},
 		quota: a.quota, voices: &a.node.voices, event: limits.Event, value: limits.Result,

@@ -65,8 +65,15 @@ func (n *Node) work(fn func(context.Context)) {
 
 // attempt runs a handler in a goroutine. Nobody can make it return, so nobody
 // waits for it: its context ends with the attempt or the node, and what it says
-// afterwards reaches no one.
-func (n *Node) attempt(fn func()) { go fn() }
+// afterwards reaches no one. To hand an attempt to a worker elsewhere takes more stack
+// than a new goroutine has.
+func (n *Node) attempt(away bool, fn func()) {
+	if away {
+		n.crew.do(fn)
+		return
+	}
+	go fn()
+}
 
 // askTimeout bounds how long a caller waits for an actor's answer.
 const askTimeout = 30 * time.Second

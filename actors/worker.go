@@ -97,7 +97,7 @@ func (w *worker) run(ctx actor.Context, msg run) {
 	root, to, id, number := w.node.root, msg.task, job.Task.ID, job.Task.Attempt
 	job.speak = func(u utterance) { root.Send(to, said{id: id, attempt: number, utterance: u}) }
 	self := ctx.Self()
-	w.node.attempt(func() {
+	w.node.attempt(msg.away, func() {
 		end := handlerEnd{job: job}
 		end.result, end.failure, end.suspend = call(attempt, msg.handler, job)
 		end.settled = job.settled

@@ -53,7 +53,11 @@ func encodeFrame(f *task.Frame) any {
 }
 
 func notification(method string, params any) []byte {
-	return textFrame(mustJSON(map[string]any{"jsonrpc": "2.0", "method": method, "params": params}))
+	return textFrame(mustJSON(struct {
+		Version string `json:"jsonrpc"`
+		Method  string `json:"method"`
+		Params  any    `json:"params"`
+	}{"2.0", method, params}))
 }
 
 func views(tasks []task.Task) []transport.Task {
