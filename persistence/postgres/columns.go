@@ -35,7 +35,7 @@ func (c int8Column) count() int    { return len(c) }
 func (c int8Column) size() int     { return 8 * len(c) }
 func (c int8Column) null(int) bool { return false }
 func (c int8Column) element(buf []byte, at int) []byte {
-	return binary.BigEndian.AppendUint64(buf, uint64(c[at]))
+	return binary.BigEndian.AppendUint64(buf, uint64(c[at])) //nolint:gosec // its bits
 }
 
 func (c textColumn) count() int                        { return len(c) }

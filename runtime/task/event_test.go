@@ -122,7 +122,9 @@ func TestStateDataIsEncodedAsByJSON(t *testing.T) {
 			State: State(rapid.IntRange(int(Scheduled), int(Cancelled)).Draw(t, "state")), Attempt: rapid.IntRange(-1, 99).Draw(t, "attempt"),
 			Reason: rapid.SampledFrom([]string{"", "due"}).Draw(t, "reason"), Node: name.Draw(t, "node"), Worker: name.Draw(t, "worker"),
 			Result: rapid.SampledFrom([]json.RawMessage{
-				nil, {}, json.RawMessage(`null`), json.RawMessage(`{"a":[1,2.5e3,"x\"\\\u003c"]}`), json.RawMessage("{\"a\" :\t1}"), json.RawMessage(`"a b"`),
+				nil,
+				{},
+				json.RawMessage(`null`), json.RawMessage(`{"a":[1,2.5e3,"x\"\\\u003c"]}`), json.RawMessage("{\"a\" :\t1}"), json.RawMessage(`"a b"`),
 				json.RawMessage(`"<&>"`), json.RawMessage("\"\u2028\""), json.RawMessage(`"é"`), json.RawMessage("\"\x7f\""),
 			}).Draw(t, "result"),
 			Cache: rapid.SampledFrom([]CacheStatus{"", CacheHit}).Draw(t, "cache"),
