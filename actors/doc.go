@@ -10,7 +10,7 @@
 //	      ├─ sessions ── session …    one per watcher
 //	      ├─ feeds                    who follows which batch, queue or filter
 //	      ├─ peers ───── farWatcher … the other nodes; one per task here that one there follows
-//	      ├─ journal                  the one writer
+//	      ├─ journal                  the one that writes
 //	      ├─ scheduler                ready queues and resource tokens
 //	      ├─ claimer                  what this node holds
 //	      ├─ schedules                what is submitted by the clock
