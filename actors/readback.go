@@ -21,6 +21,9 @@ func appendAll(ctx context.Context, s task.Store, ms []task.Mutation, log *slog.
 			return outcomes, nil
 		}
 		if err == nil {
+			for i := range ms {
+				ms[i].Fresh = false // it may be there, and have ended
+			}
 			outcomes, err = s.Append(ctx, ms)
 			continue
 		}
