@@ -156,10 +156,10 @@ func (a *taskActor) watch(ctx actor.Context, msg watch) {
 	switch {
 	case msg.namespace != a.row.Namespace:
 		ctx.Respond(watching{gen: msg.gen, err: task.ErrNotFound})
+	case a.restarted || a.left, a.leaving && a.row.Cursor.Before(msg.after):
+		ctx.Respond(notHeld{gen: msg.gen}) // it may have gone on without this actor
 	case a.row.Cursor.Before(msg.after):
 		ctx.Respond(watching{gen: msg.gen, err: task.ErrCursorAhead})
-	case a.restarted || a.left:
-		ctx.Respond(notHeld{gen: msg.gen})
 	case !a.log.covers(msg.after) && !a.bear():
 		ctx.Respond(watching{gen: msg.gen, task: a.visible()})
 	default:
