@@ -11,8 +11,8 @@ import (
 	"github.com/troupe-run/troupe/runtime/task"
 )
 
-// Writers implements [task.Store]. The server does more at the same time, but a node writes new
-// tasks and old ones.
+// Writers implements [task.Store]. The server would take more at the same time; a node has two
+// lines of writes.
 func (s *Store) Writers() int { return 2 }
 
 // Append implements [task.Store].
@@ -27,8 +27,11 @@ func (s *Store) Append(ctx context.Context, ms []task.Mutation) ([]task.Outcome,
 		return nil, err
 	}
 	if areFresh(ms) {
-		if err := s.bear(ctx, ms); !errors.Is(err, errTaken) {
-			return make([]task.Outcome, len(ms)), err
+		switch err := s.bear(ctx, ms); {
+		case err == nil:
+			return make([]task.Outcome, len(ms)), nil
+		case !errors.Is(err, errTaken):
+			return nil, err
 		}
 	}
 	checks := make([]task.Outcome, len(ms))

@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	neturl "net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -34,6 +35,24 @@ func TestKeptPlansGoByKeys(t *testing.T) {
 				t.Errorf("%s goes by %s:\n%s", name, index[1], plan)
 			}
 		}
+	}
+}
+
+// A URL may ask for the driver's modes that do not ask the server for types.
+func TestAnyModeOfTheDriverStores(t *testing.T) {
+	url := server.Database(t)
+	for i, mode := range []string{"exec", "simple_protocol", "describe_exec", "cache_describe", "cache_statement"} {
+		at, err := neturl.Parse(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		query := at.Query()
+		query.Set("default_query_exec_mode", mode)
+		at.RawQuery = query.Encode()
+		s := open(t, at.String())
+		tasks, ms := births(10*i, 2, 1)
+		mustAppend(t, s, ms)
+		mustAppend(t, s, endsOf(t, tasks))
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 
 // A statement for many rows takes arrays, one for each column. The driver encodes them by
 // reflection, an element at a time, into buffers that begin small with every statement.
-// What follows knows how large they will be: it is a fourth of what a task leaves to the
+// What follows knows how large they will be. That spares a fourth of what a task left to the
 // garbage collector, and half the time to encode.
 
 // column is a parameter that is an array, of one dimension.

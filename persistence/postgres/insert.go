@@ -72,17 +72,17 @@ func (a *appending) queueInserts(b *pgx.Batch, which []int, note func(pgx.Rows) 
 	})
 }
 
-// newRows is what newTasks is given.
+// newRows is what newTasks is given: places, then ids, and the rest.
 func (a *appending) newRows(which []int) []column {
 	n := len(which)
-	places := make(map[int]int64, n)
-	for at, i := range which {
-		places[i] = int64(at)
+	came := make([]int, n) // the places in which
+	for at := range came {
+		came[at] = at
 	}
 	// In the order of their unique keys, so that two transactions do not wait for
 	// each other; place keeps the order in which they came.
-	which = slices.SortedStableFunc(slices.Values(which), func(i, j int) int {
-		return cmp.Compare(a.ms[i].Task.UniqueKey, a.ms[j].Task.UniqueKey)
+	slices.SortStableFunc(came, func(x, y int) int {
+		return cmp.Compare(a.ms[which[x]].Task.UniqueKey, a.ms[which[y]].Task.UniqueKey)
 	})
 	id, batch := make(uuidColumn, n), make(uuidColumn, n)
 	ints := make(int8Column, 11*n)
@@ -95,10 +95,11 @@ func (a *appending) newRows(which []int) []column {
 	bodies := make(byteaColumn, 6*n)
 	life, spec, payload := bodies[:n], bodies[n:2*n], bodies[2*n:3*n]
 	checkpoint, result, birth := bodies[3*n:4*n], bodies[4*n:5*n], bodies[5*n:]
-	for at, i := range which {
+	for at, x := range came {
+		i := which[x]
 		k := &a.ms[i].Task
 		w := a.store.waits(k)
-		place[at], id[at], namespace[at] = places[i], uuid(k.ID), k.Namespace
+		place[at], id[at], namespace[at] = int64(x), uuid(k.ID), k.Namespace
 		state[at], holder[at], attempt[at] = int64(k.State), int64(k.Holder), int64(k.Attempt)
 		logged[at], lane[at], rank[at], wake[at] = lastOf(a.ms[i].Events), w.lane, w.rank, w.wake
 		created[at], done[at] = k.Created.UnixMicro(), finished(k)

@@ -144,6 +144,11 @@ func configure(url string) (*pgxpool.Config, error) {
 	}
 	config.AfterConnect = teachColumns
 	c := config.ConnConfig
+	// Arrays go by the types that the server asks for, and these modes do not ask it.
+	// Behind a pooler the one that takes their place does as well.
+	if mode := c.DefaultQueryExecMode; mode == pgx.QueryExecModeExec || mode == pgx.QueryExecModeSimpleProtocol {
+		c.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	}
 	if c.ValidateConnect == nil {
 		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}

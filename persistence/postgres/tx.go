@@ -226,6 +226,9 @@ func (t *tx) commit(ctx, within context.Context) error {
 		return nil
 	}
 	b := t.batch()
+	// First, so that who asks for its fate waits for it: a server that has all of this goes
+	// on to the commit, whether or not anybody is there to hear of it.
+	t.writer.sign(b)
 	t.storeLimits(b)
 	t.storeResults(b)
 	for _, f := range t.last {
@@ -233,7 +236,6 @@ func (t *tx) commit(ctx, within context.Context) error {
 	}
 	t.storeCounts(b)
 	t.storeVolumes(b)
-	t.writer.sign(b)
 	b.Queue("COMMIT")
 	err := t.send(within, b)
 	switch {

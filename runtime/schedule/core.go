@@ -259,8 +259,8 @@ func (c *Core) Release(id ID, now time.Time) bool {
 	return true
 }
 
-// leastGuess is what less is not worth to be guessed at anew, for each that
-// runs.
+// leastGuess is how long at least what runs longer than expected is taken to have been
+// meant to: to guess anew at each millisecond costs more than it tells.
 const leastGuess = 25 * time.Millisecond
 
 // pass lets time pass: what runs longer than expected is expected to run twice as
